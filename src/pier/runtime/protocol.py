@@ -1,0 +1,88 @@
+"""Packets between pierd, the zygote and the keepers.
+
+AF_UNIX SOCK_SEQPACKET: one JSON object a packet, descriptors beside it (SCM_RIGHTS). A request
+carries "op" and "seq"; its answer carries "re" (that seq) and either its results or "error". What
+happens on its own carries "ev". Nothing here blocks for ever: sockets are non-blocking or have a
+time-out set by their owner.
+
+    pierd → zygote
+        {"op": "keep", "seq": n, "bundle": dir}  + [the keeper's channel]
+    zygote → pierd
+        {"re": n, "pid": keeper}   |   {"re": n, "error": {…}}
+
+    pierd → keeper (the channel, or a connection to keeper.sock after pierd was restarted)
+        {"op": "attach", "seq", "stdin", "stdout", "stderr", "detach_keys", "pending"}  + [client]
+        {"op": "start", "seq"}                    answer {"re", "pid"}
+        {"op": "exec", "seq", "exec": id, "config": ExecConfig,
+                 "stdout", "stderr", "detach_keys", "pending"}  + [client]?   answer {"re", "pid"}
+        {"op": "resize", "seq", "height", "width", "exec": id?}
+        {"op": "kill", "seq", "signal"}
+        {"op": "pause" | "resume", "seq"}
+        {"op": "update", "seq", "resources": Resources}
+        {"op": "state", "seq"}                    answer {"re", "pid", "status", "execs": {id: pid}}
+        {"op": "bye", "seq"}                      the exit is known: the keeper may end
+    keeper → pierd (every connected one)
+        {"ev": "exit", "code", "oom": bool, "at": nanoseconds since the epoch}
+        {"ev": "exec-exit", "exec": id, "code"}
+        {"ev": "oom"}
+        {"ev": "detach", "exec": id or null}      a client typed its detach keys
+
+"error" is {"step": what was done, "errno": n, "message": text}: see `StartFailed`. Bytes travel in
+JSON as latin-1 text ("detach_keys", "pending": what the client had already sent on stdin).
+"""
+
+import array
+import json
+import os
+import socket
+from typing import Any
+
+MAX_PACKET = 1 << 18
+MAX_FDS = 16
+
+Packet = dict[str, Any]
+
+
+def send(sock: socket.socket, packet: Packet, fds: tuple[int, ...] = ()) -> None:
+    """Send one packet with descriptors, which stay the caller's to close.
+
+    Raises BlockingIOError when the peer does not read, OSError when it is gone.
+    """
+    data = json.dumps(packet, separators=(",", ":")).encode()
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+
+def receive(sock: socket.socket) -> tuple[Packet, list[int]] | None:
+    """Receive one packet and the descriptors that came with it (close-on-exec, now the caller's).
+
+    None at end of file. Raises BlockingIOError when there is none now, ValueError for a packet
+    that is not a JSON object or was cut.
+    """
+    size = array.array("i").itemsize * MAX_FDS
+    data, ancillary, flags, _ = sock.recvmsg(
+        MAX_PACKET, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC
+    )
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if not data:
+        for fd in fds:
+            os.close(fd)
+        return None
+    try:
+        packet = json.loads(data) if not flags & socket.MSG_TRUNC else None
+    except ValueError:
+        packet = None
+    if not isinstance(packet, dict):
+        for fd in fds:
+            os.close(fd)
+        raise ValueError("malformed packet")
+    return packet, list(fds)
+
+
+def failure(step: str, exc: OSError | Exception) -> Packet:
+    """Return the "error" value that describes an exception raised during `step`."""
+    number = exc.errno if isinstance(exc, OSError) and exc.errno else 0
+    return {"step": step, "errno": number, "message": str(exc)}

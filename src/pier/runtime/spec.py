@@ -1,0 +1,232 @@
+"""What the runtime is given: the OCI runtime spec's `config.json`, and Pier's `keeper.json`.
+
+Plain dictionaries with declared keys, since the zygote loads nothing but the standard library.
+Names and meanings are those of the OCI runtime specification (config.md, config-linux.md); only
+the parts that the runtime reads are declared. `KeeperConfig` says what the specification has no
+words for: where the layers are, what happens to stdio, where the log goes.
+"""
+
+from typing import Any, Literal, TypedDict
+
+
+class User(TypedDict, total=False):
+    uid: int
+    gid: int
+    umask: int
+    additionalGids: list[int]
+
+
+class Rlimit(TypedDict):
+    type: str
+    hard: int
+    soft: int
+
+
+class Capabilities(TypedDict, total=False):
+    bounding: list[str]
+    effective: list[str]
+    inheritable: list[str]
+    permitted: list[str]
+    ambient: list[str]
+
+
+class ConsoleSize(TypedDict):
+    height: int
+    width: int
+
+
+class Process(TypedDict, total=False):
+    terminal: bool
+    consoleSize: ConsoleSize
+    user: User
+    args: list[str]
+    env: list[str]
+    cwd: str
+    capabilities: Capabilities
+    rlimits: list[Rlimit]
+    noNewPrivileges: bool
+    oomScoreAdj: int
+    apparmorProfile: str
+    selinuxLabel: str
+
+
+class Mount(TypedDict, total=False):
+    destination: str
+    type: str
+    source: str
+    options: list[str]
+
+
+class Namespace(TypedDict, total=False):
+    """`type` is pid, network, mount, ipc, uts, user, cgroup or time; `path` joins one."""
+
+    type: str
+    path: str
+
+
+class IDMapping(TypedDict):
+    containerID: int
+    hostID: int
+    size: int
+
+
+class Device(TypedDict, total=False):
+    type: str
+    path: str
+    major: int
+    minor: int
+    fileMode: int
+    uid: int
+    gid: int
+
+
+class DeviceCgroup(TypedDict, total=False):
+    """An allow or deny rule; `major`/`minor` absent means any, `access` is out of "rwm"."""
+
+    allow: bool
+    type: str
+    major: int
+    minor: int
+    access: str
+
+
+class Memory(TypedDict, total=False):
+    """Bytes; -1 is unlimited. `swap` is memory plus swap, as in cgroup v1."""
+
+    limit: int
+    reservation: int
+    swap: int
+    kernel: int
+    kernelTCP: int
+    swappiness: int
+    disableOOMKiller: bool
+
+
+class CPU(TypedDict, total=False):
+    """Quota and periods in microseconds; cpus and mems are lists such as "0-2,4"."""
+
+    shares: int
+    quota: int
+    burst: int
+    period: int
+    realtimeRuntime: int
+    realtimePeriod: int
+    cpus: str
+    mems: str
+    idle: int
+
+
+class Pids(TypedDict):
+    limit: int
+
+
+class WeightDevice(TypedDict, total=False):
+    major: int
+    minor: int
+    weight: int
+    leafWeight: int
+
+
+class ThrottleDevice(TypedDict):
+    major: int
+    minor: int
+    rate: int
+
+
+class BlockIO(TypedDict, total=False):
+    weight: int
+    leafWeight: int
+    weightDevice: list[WeightDevice]
+    throttleReadBpsDevice: list[ThrottleDevice]
+    throttleWriteBpsDevice: list[ThrottleDevice]
+    throttleReadIOPSDevice: list[ThrottleDevice]
+    throttleWriteIOPSDevice: list[ThrottleDevice]
+
+
+class HugepageLimit(TypedDict):
+    pageSize: str
+    limit: int
+
+
+class Resources(TypedDict, total=False):
+    devices: list[DeviceCgroup]
+    memory: Memory
+    cpu: CPU
+    pids: Pids
+    blockIO: BlockIO
+    hugepageLimits: list[HugepageLimit]
+    unified: dict[str, str]
+
+
+class Linux(TypedDict, total=False):
+    namespaces: list[Namespace]
+    uidMappings: list[IDMapping]
+    gidMappings: list[IDMapping]
+    devices: list[Device]
+    cgroupsPath: str
+    resources: Resources
+    rootfsPropagation: str
+    seccomp: dict[str, Any]
+    sysctl: dict[str, str]
+    maskedPaths: list[str]
+    readonlyPaths: list[str]
+    mountLabel: str
+
+
+class Root(TypedDict, total=False):
+    path: str
+    readonly: bool
+
+
+class Spec(TypedDict, total=False):
+    ociVersion: str
+    process: Process
+    root: Root
+    hostname: str
+    domainname: str
+    mounts: list[Mount]
+    annotations: dict[str, str]
+    linux: Linux
+
+
+class Overlay(TypedDict):
+    """`lower` (top layer first), `upper` and `work` are relative to `base`, an absolute path."""
+
+    base: str
+    lower: list[str]
+    upper: str
+    work: str
+
+
+class Log(TypedDict):
+    """`max_size` in bytes, 0 for no rotation; `max_file` counts the current file."""
+
+    driver: Literal["json-file", "none"]
+    path: str
+    max_size: int
+    max_file: int
+
+
+class KeeperConfig(TypedDict):
+    """keeper.json. `user` is "name|uid[:group|gid]", looked up inside the container's root."""
+
+    id: str
+    overlay: Overlay | None
+    cgroup: str
+    user: str
+    groups: list[str]
+    stdin_open: bool
+    stdin_once: bool
+    log: Log
+    seccomp_bpf: str | None
+    init: bool
+
+
+class ExecConfig(TypedDict):
+    """What an exec needs beside its OCI process."""
+
+    process: Process
+    user: str
+    groups: list[str]
+    stdin_open: bool
+    seccomp_bpf: str | None
