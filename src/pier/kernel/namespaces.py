@@ -1,0 +1,71 @@
+"""namespaces(7): the CLONE_NEW* flags, unshare(2), setns(2), names, and lo in a new network."""
+
+import ctypes
+import fcntl
+import socket
+import struct
+
+from pier.kernel.syscalls import call, function
+
+CLONE_NEWTIME = 0x00000080
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+# The OCI runtime spec's names (config-linux.md, Namespaces) and those under /proc/<pid>/ns.
+FLAGS = {
+    "mount": CLONE_NEWNS,
+    "pid": CLONE_NEWPID,
+    "network": CLONE_NEWNET,
+    "ipc": CLONE_NEWIPC,
+    "uts": CLONE_NEWUTS,
+    "user": CLONE_NEWUSER,
+    "cgroup": CLONE_NEWCGROUP,
+    "time": CLONE_NEWTIME,
+}
+PROC_NAMES = {
+    "mount": "mnt",
+    "pid": "pid",
+    "network": "net",
+    "ipc": "ipc",
+    "uts": "uts",
+    "user": "user",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+
+_unshare = function("unshare", ctypes.c_int)
+_setns = function("setns", ctypes.c_int, ctypes.c_int)
+_setdomainname = function("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    call(_unshare, flags)
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2): `fd` is a namespace file, or a pidfd and `flags` says which of its namespaces."""
+    call(_setns, fd, flags)
+
+
+def setdomainname(name: str) -> None:
+    """Set the NIS domain name of this UTS namespace, setdomainname(2)."""
+    raw = name.encode()
+    call(_setdomainname, raw, len(raw))
+
+
+def bring_loopback_up() -> None:
+    """Set lo up in this network namespace, which gives it 127.0.0.1 and ::1; netdevice(7)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        request = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH22x", b"lo", 0))
+        flags = struct.unpack_from("16sH", request)[1]
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | IFF_UP))

@@ -1,0 +1,97 @@
+"""Processes: clone3(2), pidfd_open(2), prctl(2), close_range(2), and a process's title."""
+
+import ctypes
+import os
+import signal
+from typing import Final
+
+from pier.kernel.syscalls import SYS_clone3, SYS_close_range, call, function, libc, syscall
+
+CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
+CLONE_INTO_CGROUP = 0x200000000
+
+CLOSE_RANGE_CLOEXEC = 4
+UINT_MAX: Final = 0xFFFFFFFF
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+_prctl = function(
+    "prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong
+)
+_after_fork_child = libc.PyOS_AfterFork_Child if hasattr(libc, "PyOS_AfterFork_Child") else None
+
+
+class CloneArgs(ctypes.Structure):
+    """struct clone_args, its Linux 5.7 size (with `cgroup`)."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("pidfd", ctypes.c_uint64),
+        ("child_tid", ctypes.c_uint64),
+        ("parent_tid", ctypes.c_uint64),
+        ("exit_signal", ctypes.c_uint64),
+        ("stack", ctypes.c_uint64),
+        ("stack_size", ctypes.c_uint64),
+        ("tls", ctypes.c_uint64),
+        ("set_tid", ctypes.c_uint64),
+        ("set_tid_size", ctypes.c_uint64),
+        ("cgroup", ctypes.c_uint64),
+    )
+
+
+def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
+    """Fork this single-threaded process with CLONE_* `flags`.
+
+    Returns (pid, pidfd) in the parent, the pidfd close-on-exec and the caller's to close, and
+    (0, -1) in the child. With `cgroup_fd`, a directory of a cgroup v2, the child starts in it.
+    The child must be as careful as after os.fork in C: it owns a copy of everything.
+    """
+    pidfd = ctypes.c_int(-1)
+    args = CloneArgs(flags | CLONE_PIDFD, ctypes.addressof(pidfd))
+    args.exit_signal = signal.SIGCHLD
+    if cgroup_fd is not None:
+        args.flags |= CLONE_INTO_CGROUP
+        args.cgroup = cgroup_fd
+    pid = syscall("clone3", SYS_clone3, ctypes.byref(args), ctypes.sizeof(args))
+    return pid, -1 if pid == 0 else pidfd.value
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
+    """prctl(2)."""
+    return call(_prctl, option, arg2, arg3, 0, 0)
+
+
+def set_name(name: str) -> None:
+    """Set the thread's name, /proc/self/comm; at most 15 bytes show."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def set_title(title: str) -> None:
+    """Overwrite argv, so that ps shows `title`; cut to the room that argv takes.
+
+    The bounds are arg_start and arg_end of /proc/self/stat (proc(5)). They can only be moved with
+    CAP_SYS_RESOURCE, so whoever wants a long title starts with a padded argv.
+    """
+    with open("/proc/self/stat", "rb") as stat:
+        fields = stat.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    ctypes.memmove(start, os.fsencode(title)[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
+def close_range(first: int, last: int = UINT_MAX, *, cloexec: bool = False) -> None:
+    """Close descriptors first..last, or mark them close-on-exec. Linux 5.9 (5.11 for the mark)."""
+    syscall("close_range", SYS_close_range, first, last, CLOSE_RANGE_CLOEXEC if cloexec else 0)
+
+
+def status_code(status: int) -> int:
+    """Return the exit code that a shell and Docker report for a wait status: 128+n for a signal."""
+    if os.WIFSIGNALED(status):
+        return 128 + os.WTERMSIG(status)
+    return os.WEXITSTATUS(status)

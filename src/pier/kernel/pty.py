@@ -1,0 +1,41 @@
+"""pts(4): pseudo-terminals out of a devpts instance that is not the host's."""
+
+import fcntl
+import os
+import struct
+import termios
+
+TIOCSPTLCK = 0x40045431
+TIOCGPTN = 0x80045430
+TIOCGPTPEER = 0x5441
+
+
+def open_master(ptmx: str) -> tuple[int, int]:
+    """Open a new pty of the devpts whose multiplexer is `ptmx`; return (master fd, its number).
+
+    The pair is unlocked; the master is close-on-exec and the caller's to close.
+    """
+    master_fd = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.ioctl(master_fd, TIOCSPTLCK, struct.pack("i", 0))
+        number = struct.unpack("I", fcntl.ioctl(master_fd, TIOCGPTN, struct.pack("I", 0)))[0]
+    except OSError:
+        os.close(master_fd)
+        raise
+    return master_fd, number
+
+
+def open_peer(master_fd: int) -> int:
+    """Open the slave of `master_fd` without a path that could lie: TIOCGPTPEER, Linux 4.13."""
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    return fcntl.ioctl(master_fd, TIOCGPTPEER, flags)
+
+
+def set_window_size(fd: int, height: int, width: int) -> None:
+    """Set rows and columns; the foreground process group gets SIGWINCH (tty_ioctl(4))."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+def make_controlling(fd: int) -> None:
+    """Make `fd` the controlling terminal of this session leader."""
+    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
