@@ -1,0 +1,100 @@
+"""Answers of the image routes (docker-engine-api-v1.51.yaml, tag Image)."""
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from pier.model.api_containers import GraphDriver  # noqa: TC001 - msgspec reads annotations
+from pier.model.container import Empty, HealthConfig
+from pier.model.gotime import ZERO_TIME
+
+
+class ImageSummary(Struct):
+    """One row of GET /images/json. Sizes are in bytes, `Created` in seconds.
+
+    `SharedSize` and `Containers` are -1 when they were not counted.
+    """
+
+    Id: str
+    ParentId: str
+    RepoTags: list[str]
+    RepoDigests: list[str]
+    Created: int
+    Size: int
+    SharedSize: int
+    Labels: dict[str, str]
+    Containers: int
+
+
+class InspectedImageConfig(Struct, omit_defaults=True):
+    """The part of an image's config that containers inherit; what it does not say is left out."""
+
+    User: str = ""
+    ExposedPorts: dict[str, Empty] = {}
+    Env: list[str] = []
+    Entrypoint: list[str] | None = None
+    Cmd: list[str] | None = None
+    Volumes: dict[str, Empty] = {}
+    WorkingDir: str = ""
+    Labels: dict[str, str] = {}
+    StopSignal: str = ""
+    ArgsEscaped: bool = False
+    Healthcheck: HealthConfig | None = None
+    OnBuild: list[str] = []
+    Shell: list[str] = []
+
+
+class RootFS(Struct):
+    """`Layers` are diff IDs, lowest first."""
+
+    Type: str
+    Layers: list[str] = []
+
+
+class ImageMetadata(Struct):
+    LastTagTime: str = ZERO_TIME
+
+
+class ImageInspect(Struct):
+    """Answer of GET /images/{name}/json. `Size` in bytes, `Created` RFC 3339 with nanoseconds."""
+
+    Id: str
+    RepoTags: list[str]
+    RepoDigests: list[str]
+    Parent: str
+    Comment: str
+    Author: str
+    Config: InspectedImageConfig
+    Architecture: str
+    Os: str
+    Size: int
+    GraphDriver: "GraphDriver"
+    RootFS: "RootFS"
+    Created: str | UnsetType = UNSET
+    Variant: str | UnsetType = UNSET
+    OsVersion: str | UnsetType = UNSET
+    DockerVersion: str = ""
+    Metadata: ImageMetadata = field(default_factory=ImageMetadata)
+
+
+class ImageHistory(Struct):
+    """One step of GET /images/{name}/history, newest first; `Id` is "<missing>" below the top."""
+
+    Id: str
+    Created: int
+    CreatedBy: str
+    Tags: list[str] | None
+    Size: int
+    Comment: str
+
+
+class ImageDelete(Struct, omit_defaults=True):
+    """What DELETE /images/{name} did: one of the two is set."""
+
+    Untagged: str = ""
+    Deleted: str = ""
+
+
+class ImagePruneResponse(Struct):
+    """Answer of POST /images/prune; `SpaceReclaimed` in bytes."""
+
+    ImagesDeleted: list[ImageDelete] | None = None
+    SpaceReclaimed: int = 0

@@ -1,0 +1,129 @@
+"""Answers of the system routes (docker-engine-api-v1.51.yaml, tag System)."""
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+
+class Platform(Struct):
+    Name: str
+
+
+class Component(Struct):
+    Name: str
+    Version: str
+    Details: dict[str, str] = {}
+
+
+class Version(Struct):
+    """Answer of GET /version."""
+
+    Platform: "Platform"
+    Components: list[Component]
+    Version: str
+    ApiVersion: str
+    MinAPIVersion: str
+    GitCommit: str
+    GoVersion: str
+    Os: str
+    Arch: str
+    KernelVersion: str
+    BuildTime: str
+    Experimental: bool | UnsetType = UNSET
+
+
+class Plugins(Struct):
+    Volume: list[str] = []
+    Network: list[str] = []
+    Authorization: list[str] | None = None
+    Log: list[str] = []
+
+
+class Commit(Struct):
+    ID: str = ""
+
+
+class Runtime(Struct):
+    path: str
+
+
+class IndexInfo(Struct):
+    Name: str
+    Mirrors: list[str]
+    Secure: bool
+    Official: bool
+
+
+class RegistryConfig(Struct):
+    InsecureRegistryCIDRs: list[str] = []
+    IndexConfigs: dict[str, IndexInfo] = {}
+    Mirrors: list[str] = []
+
+
+class Swarm(Struct):
+    NodeID: str = ""
+    NodeAddr: str = ""
+    LocalNodeState: str = "inactive"
+    ControlAvailable: bool = False
+    Error: str = ""
+    RemoteManagers: list[str] | None = None
+
+
+class Info(Struct):
+    """Answer of GET /info. `MemTotal` in bytes; `SystemTime` RFC 3339 with nanoseconds."""
+
+    ID: str
+    Containers: int
+    ContainersRunning: int
+    ContainersPaused: int
+    ContainersStopped: int
+    Images: int
+    Driver: str
+    DriverStatus: list[tuple[str, str]]
+    Plugins: "Plugins"
+    MemoryLimit: bool
+    SwapLimit: bool
+    CpuCfsPeriod: bool
+    CpuCfsQuota: bool
+    CPUShares: bool
+    CPUSet: bool
+    PidsLimit: bool
+    OomKillDisable: bool
+    IPv4Forwarding: bool
+    Debug: bool
+    NFd: int
+    NGoroutines: int
+    SystemTime: str
+    LoggingDriver: str
+    CgroupDriver: str
+    CgroupVersion: str
+    NEventsListener: int
+    KernelVersion: str
+    OperatingSystem: str
+    OSVersion: str
+    OSType: str
+    Architecture: str
+    NCPU: int
+    MemTotal: int
+    DockerRootDir: str
+    Name: str
+    Labels: list[str]
+    ServerVersion: str
+    Runtimes: dict[str, Runtime]
+    DefaultRuntime: str
+    SecurityOptions: list[str]
+    Warnings: list[str] | None
+    LiveRestoreEnabled: bool = True
+    ExperimentalBuild: bool = False
+    IndexServerAddress: str = "https://index.docker.io/v1/"
+    RegistryConfig: "RegistryConfig" = field(default_factory=RegistryConfig)
+    GenericResources: list[str] | None = None
+    HttpProxy: str = ""
+    HttpsProxy: str = ""
+    NoProxy: str = ""
+    Swarm: "Swarm" = field(default_factory=Swarm)
+    Isolation: str = ""
+    InitBinary: str = "docker-init"
+    ContainerdCommit: Commit = field(default_factory=Commit)
+    RuncCommit: Commit = field(default_factory=Commit)
+    InitCommit: Commit = field(default_factory=Commit)
+    CDISpecDirs: list[str] = []
+    ProductLicense: str | UnsetType = UNSET
