@@ -1,0 +1,365 @@
+"""What pierd is told: dockerd's flags, and the same in a file (dockerd(8), daemon.json).
+
+One table says each option's flag, its key in the file and its kind. An option of dockerd that Pier
+does not have yet is refused by name, unless it asks for what Pier does anyway.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from pier.errors import InvalidParameter, Unsupported
+
+DEFAULT_CONFIG_FILE = "/etc/pier/daemon.json"
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+Value = bool | str | list[str]
+
+
+class Settings(Struct, frozen=True):
+    """How this engine runs; paths are absolute. `group` "" leaves the sockets' group to pierd."""
+
+    hosts: tuple[str, ...] = ("unix:///run/pier/pier.sock",)
+    data_root: str = "/var/lib/pier"
+    exec_root: str = "/run/pier"
+    pidfile: str = "/run/pier/pierd.pid"
+    group: str = ""
+    debug: bool = False
+    log_level: str = "info"
+    labels: tuple[str, ...] = ()
+
+
+class Invocation(Struct, frozen=True):
+    """A parsed command line: what to do, and with which settings."""
+
+    action: Literal["run", "help", "version", "validate"]
+    settings: Settings
+
+
+class Option(Struct, frozen=True):
+    """An option: flag, one-letter flag, key in the file ("" for none), field of Settings, help."""
+
+    flag: str
+    short: str
+    key: str
+    field: str
+    kind: Literal["bool", "string", "list"]
+    help: str
+
+
+OPTIONS = (
+    Option(
+        "config-file", "", "", "", "string", f"Daemon configuration file ({DEFAULT_CONFIG_FILE})"
+    ),
+    Option(
+        "data-root", "", "data-root", "data_root", "string", "Root directory of persistent state"
+    ),
+    Option("debug", "D", "debug", "debug", "bool", "Enable debug mode"),
+    Option(
+        "exec-root", "", "exec-root", "exec_root", "string", "Root directory for execution state"
+    ),
+    Option("group", "G", "group", "group", "string", "Group for the unix socket (docker or pier)"),
+    Option("help", "h", "", "", "bool", "Print usage"),
+    Option("host", "H", "hosts", "hosts", "list", "Daemon socket(s) to listen on"),
+    Option("label", "", "labels", "labels", "list", "Set key=value labels on the daemon"),
+    Option("log-level", "l", "log-level", "log_level", "string", "|".join(LOG_LEVELS)),
+    Option("pidfile", "p", "pidfile", "pidfile", "string", "Path to use for daemon PID file"),
+    Option("validate", "", "", "", "bool", "Validate daemon configuration and exit"),
+    Option("version", "v", "", "", "bool", "Print version information and quit"),
+)
+
+# What dockerd can be told and Pier does in one way only: that value is accepted, others are not.
+_FIXED: dict[str, tuple[Value, ...]] = {
+    "bridge": ("none",),
+    "experimental": (False,),
+    "ip-forward": (False,),
+    "ip-masq": (False,),
+    "ip6tables": (False,),
+    "iptables": (False,),
+    "ipv6": (False,),
+    "live-restore": (True,),
+    "log-driver": ("json-file",),
+    "log-format": ("text",),
+    "selinux-enabled": (False,),
+    "storage-driver": ("overlay2", "overlayfs"),
+    "userland-proxy": (False,),
+}
+
+# The rest of dockerd's options: known, and refused by name rather than as misspelt.
+_NOT_YET = frozenset(
+    """
+    add-runtime allow-direct-routing api-cors-header authorization-plugin authorization-plugins bip
+    bip6 bridge-accept-fwmark builder cdi-spec-dir cdi-spec-dirs cgroup-parent containerd
+    containerd-namespace containerd-plugin-namespace containerd-plugins-namespace cpu-rt-period
+    cpu-rt-runtime cri-containerd default-address-pool default-address-pools
+    default-cgroupns-mode default-gateway default-gateway-v6 default-init default-ipc-mode
+    default-network-opt default-network-opts default-runtime default-shm-size default-stop-timeout
+    default-ulimit default-ulimits dns dns-opt dns-opts dns-search exec-opt exec-opts feature
+    features firewall-backend fixed-cidr fixed-cidr-v6 host-gateway-ip host-gateway-ips http-proxy
+    https-proxy icc init init-path insecure-registries insecure-registry ip
+    ip-forward-no-drop log-opt log-opts max-concurrent-downloads max-concurrent-uploads
+    max-download-attempts metrics-addr min-api-version mtu network-control-plane-mtu
+    network-diagnostic-port no-new-privileges no-proxy node-generic-resource
+    node-generic-resources nri-opts oom-score-adjust proxies raw-logs registry-mirror
+    registry-mirrors resolv-conf rootless runtimes seccomp-profile shutdown-timeout storage-opt
+    storage-opts swarm-default-advertise-addr swarm-raft-election-tick
+    swarm-raft-heartbeat-tick tls tlscacert tlscert tlskey tlsverify userland-proxy-path
+    userns-remap
+    """.split()  # noqa: SIM905 - ninety quoted words would bury the table
+)
+
+_BY_FLAG = {option.flag: option for option in OPTIONS}
+_BY_SHORT = {option.short: option for option in OPTIONS if option.short}
+_BY_KEY = {option.key: option for option in OPTIONS if option.key}
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+def parse(argv: Sequence[str]) -> Invocation:
+    """Parse pierd's arguments (without the program's name) and its configuration file.
+
+    Raises InvalidParameter in dockerd's words, Unsupported for what Pier does not have yet.
+    """
+    flags = _parse_flags(argv)
+    for action in ("help", "version"):
+        if flags.pop(action, False) is True:
+            return Invocation(action, Settings())
+    validate = flags.pop("validate", False) is True
+    values = _merge(flags)
+    return Invocation("validate" if validate else "run", _settings(values))
+
+
+def usage() -> str:
+    """Return the text of `--help`."""
+    lines = [
+        "Usage: pierd [OPTIONS]",
+        "",
+        "A container engine, drop-in for dockerd.",
+        "",
+        "Options:",
+    ]
+    for option in OPTIONS:
+        short = f"-{option.short}, " if option.short else "    "
+        kind = "" if option.kind == "bool" else " " + option.kind
+        lines.append(f"  {short}--{option.flag + kind:<22} {option.help}")
+    return "\n".join(lines)
+
+
+def _parse_flags(argv: Sequence[str]) -> dict[str, Value]:
+    """Return the values by flag, as pflag reads a command line: `--a b`, `--a=b`, `-ab`, `-a b`."""
+    values: dict[str, Value] = {}
+    words = iter(argv)
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, has_value, text = word[2:].partition("=")
+            _store(values, _known(name), text if has_value else None, words, "--" + name)
+        elif word.startswith("-") and len(word) > 1:
+            _parse_shorthands(values, word, words)
+        else:
+            raise InvalidParameter("\"pierd\" accepts no arguments.\nSee 'pierd --help'.")
+    return values
+
+
+def _known(name: str) -> Option:
+    if option := _BY_FLAG.get(name):
+        return option
+    if name in _FIXED:
+        kind: Literal["bool", "string"] = "bool" if isinstance(_FIXED[name][0], bool) else "string"
+        return Option(name, "", name, "", kind, "")
+    if name in _NOT_YET:
+        raise Unsupported(f"flag --{name} is not supported by pierd yet")
+    raise InvalidParameter(f"unknown flag: --{name}\nSee 'pierd --help'.")
+
+
+def _parse_shorthands(values: dict[str, Value], word: str, words: Iterator[str]) -> None:
+    for position, letter in enumerate(word[1:], 1):
+        option = _BY_SHORT.get(letter)
+        if option is None:
+            raise InvalidParameter(
+                f"unknown shorthand flag: '{letter}' in {word}\nSee 'pierd --help'."
+            )
+        rest = word[position + 1 :]
+        if rest.startswith("=") or (rest and option.kind != "bool"):
+            _store(values, option, rest.removeprefix("="), words, f"-{letter}, --{option.flag}")
+            return
+        _store(values, option, None, words, f"'{letter}' in {word}")
+
+
+def _store(
+    values: dict[str, Value], option: Option, text: str | None, words: Iterator[str], shown: str
+) -> None:
+    if option.kind == "bool":
+        values[option.flag] = True if text is None else _parse_bool(text, shown)
+        return
+    if text is None:
+        text = next(words, None)
+    if text is None:
+        raise InvalidParameter(f"flag needs an argument: {shown}\nSee 'pierd --help'.")
+    if option.kind == "list":
+        so_far = values.setdefault(option.flag, [])
+        assert isinstance(so_far, list)
+        so_far.append(text)
+    else:
+        values[option.flag] = text
+
+
+def _parse_bool(text: str, shown: str) -> bool:
+    if text not in _TRUE and text not in _FALSE:
+        raise InvalidParameter(
+            f'invalid argument "{text}" for "{shown}" flag: '
+            f'strconv.ParseBool: parsing "{text}": invalid syntax'
+        )
+    return text in _TRUE
+
+
+def _merge(flags: dict[str, Value]) -> dict[str, Value]:
+    """Return the values by key, from the flags and the configuration file."""
+    path = flags.pop("config-file", None)
+    from_flags = {_known(flag).key: value for flag, value in flags.items()}
+    from_file = _read_file(str(path or DEFAULT_CONFIG_FILE), must_exist=path is not None)
+    return from_flags | _checked(from_file, from_flags, str(path or DEFAULT_CONFIG_FILE))
+
+
+def _read_file(path: str, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        if not must_exist:
+            return {}
+        raise _file_error(path, f"open {path}: no such file or directory") from None
+    except OSError as exc:
+        raise _file_error(path, f"open {path}: {(exc.strerror or str(exc)).lower()}") from None
+    if not content.strip():
+        return {}
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.DecodeError as exc:
+        raise _file_error(path, f"invalid JSON: {exc}") from None
+
+
+def _checked(
+    from_file: dict[str, Any], from_flags: dict[str, Value], path: str
+) -> dict[str, Value]:
+    unknown = [
+        key for key in from_file if key not in _BY_KEY and key not in _FIXED and key not in _NOT_YET
+    ]
+    if unknown:
+        what = "the following directives don't match any configuration option: "
+        raise _file_error(path, what + ", ".join(unknown))
+    twice = [
+        f"{key}: (from flag: {_shown(from_flags[key])}, from file: {_shown(value)})"
+        for key, value in from_file.items()
+        if key in from_flags
+    ]
+    if twice:
+        what = (
+            "the following directives are specified both as a flag and in the configuration file: "
+        )
+        raise _file_error(path, what + ", ".join(twice))
+    for key, value in from_file.items():
+        if key in _NOT_YET:
+            raise Unsupported(f"directive {key} in {path} is not supported by pierd yet")
+        option = _BY_KEY.get(key)
+        if option is not None and not _is_kind(value, option.kind):
+            wanted = "list of strings" if option.kind == "list" else option.kind
+            raise _file_error(path, f"json: cannot unmarshal {value!r} into {key} of type {wanted}")
+    return from_file
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{' '.join(map(str, value))}]"
+        case _:
+            return str(value)
+
+
+def _is_kind(value: Any, kind: str) -> bool:
+    match kind:
+        case "bool":
+            return isinstance(value, bool)
+        case "list":
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        case _:
+            return isinstance(value, str)
+
+
+def _file_error(path: str, what: str) -> InvalidParameter:
+    return InvalidParameter(f"unable to configure the Docker daemon with file {path}: {what}")
+
+
+def _settings(values: dict[str, Value]) -> Settings:
+    """Check the merged values and return them as Settings."""
+    for key, accepted in _FIXED.items():
+        if key in values and values[key] not in accepted:
+            raise Unsupported(
+                f"{key} = {_shown(values[key])} is not supported by pierd yet, "
+                f"only {' or '.join(map(_shown, accepted))}"
+            )
+    clean: dict[str, Any] = {
+        _BY_KEY[key].field: _CHECKS.get(key, _as_is)(value)
+        for key, value in values.items()
+        if key in _BY_KEY
+    }
+    if "exec_root" in clean and "pidfile" not in clean:
+        # Engines side by side differ in their exec root at least: none takes another's pidfile.
+        clean["pidfile"] = os.path.join(clean["exec_root"], "pierd.pid")
+    return Settings(**clean)
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _path(value: Any) -> str:
+    return os.path.realpath(str(value))
+
+
+def _log_level(value: Any) -> str:
+    if value not in LOG_LEVELS:
+        raise InvalidParameter(f"invalid logging level: {value}")
+    return str(value)
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    for label in value:
+        if "=" not in label:
+            raise InvalidParameter(f"bad attribute format: {label}")
+    return tuple(value)
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    return tuple(_host(host) for host in value)
+
+
+def _host(host: str) -> str:
+    scheme, has_scheme, address = host.partition("://")
+    match scheme if has_scheme else "tcp":
+        case "unix":
+            path = address or Settings().hosts[0].removeprefix("unix://")
+            return "unix://" + os.path.abspath(path)
+        case "fd":
+            return host
+        case "tcp":
+            raise Unsupported(
+                f"cannot listen on {host}: pierd listens on unix:// and fd:// sockets only, "
+                "TCP with TLS is not supported yet"
+            )
+        case _:
+            raise InvalidParameter(f"invalid bind address format: {host}")
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "data-root": _path,
+    "exec-root": _path,
+    "hosts": _hosts,
+    "labels": _labels,
+    "log-level": _log_level,
+    "pidfile": _path,
+}
