@@ -6,6 +6,7 @@ resolved once, with openat2, and `move_mount` attaches to that very directory. N
 
 import ctypes
 import os
+from collections.abc import Iterable
 
 from pier.kernel.syscalls import (
     SYS_fsconfig,
@@ -125,7 +126,12 @@ def move_mount(mount_fd: int, target_fd: int) -> None:
 
 
 def mount_setattr(
-    mount_fd: int, attr_set: int, *, attr_clr: int = 0, propagation: int = 0, recursive: bool = False
+    mount_fd: int,
+    attr_set: int,
+    *,
+    attr_clr: int = 0,
+    propagation: int = 0,
+    recursive: bool = False,
 ) -> None:
     """Change the attributes of a mount, or of the tree below it. Linux 5.12."""
     attr = MountAttr(attr_set, attr_clr, propagation, 0)
@@ -162,18 +168,22 @@ def fsmount(fs_fd: int, attributes: int = 0) -> int:
 
 
 def new_mount(
-    fstype: str, options: "dict[str, str | None]", *, source: str = "", attributes: int = 0
+    fstype: str,
+    options: Iterable[tuple[str, str | None]] = (),
+    *,
+    source: str = "",
+    attributes: int = 0,
 ) -> int:
     """Make a detached mount of `fstype` in one go: fsopen, fsconfig, fsmount.
 
-    An option whose value is None is a flag. The kernel's own words for a refused option are read
+    `options` are (key, value) pairs, in this order; one whose value is None is a flag. The kernel's own words for a refused option are read
     from the context and become the OSError's text.
     """
     fs_fd = fsopen(fstype)
     try:
         if source:
             fsconfig_string(fs_fd, "source", source)
-        for key, value in options.items():
+        for key, value in options:
             if value is None:
                 fsconfig_flag(fs_fd, key)
             else:

@@ -3,16 +3,15 @@
 import ctypes
 import os
 import signal
-from typing import Final
 
-from pier.kernel.syscalls import SYS_clone3, SYS_close_range, call, function, libc, syscall
+from pier.kernel.syscalls import SYS_clone3, SYS_close_range, call, function, syscall
 
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
 
 CLOSE_RANGE_CLOEXEC = 4
-UINT_MAX: Final = 0xFFFFFFFF
+UINT_MAX = 0xFFFFFFFF
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -24,7 +23,6 @@ PR_SET_NO_NEW_PRIVS = 38
 _prctl = function(
     "prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong
 )
-_after_fork_child = libc.PyOS_AfterFork_Child if hasattr(libc, "PyOS_AfterFork_Child") else None
 
 
 class CloneArgs(ctypes.Structure):
@@ -82,7 +80,9 @@ def set_title(title: str) -> None:
     with open("/proc/self/stat", "rb") as stat:
         fields = stat.read().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
-    ctypes.memmove(start, os.fsencode(title)[: end - start - 1].ljust(end - start, b"\0"), end - start)
+    ctypes.memmove(
+        start, os.fsencode(title)[: end - start - 1].ljust(end - start, b"\0"), end - start
+    )
 
 
 def close_range(first: int, last: int = UINT_MAX, *, cloexec: bool = False) -> None:

@@ -10,12 +10,12 @@ TIOCGPTN = 0x80045430
 TIOCGPTPEER = 0x5441
 
 
-def open_master(ptmx: str) -> tuple[int, int]:
+def open_master(ptmx: str, *, dir_fd: int | None = None) -> tuple[int, int]:
     """Open a new pty of the devpts whose multiplexer is `ptmx`; return (master fd, its number).
 
     The pair is unlocked; the master is close-on-exec and the caller's to close.
     """
-    master_fd = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    master_fd = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:
         fcntl.ioctl(master_fd, TIOCSPTLCK, struct.pack("i", 0))
         number = struct.unpack("I", fcntl.ioctl(master_fd, TIOCGPTN, struct.pack("I", 0)))[0]

@@ -82,7 +82,20 @@ def receive(sock: socket.socket) -> tuple[Packet, list[int]] | None:
     return packet, list(fds)
 
 
-def failure(step: str, exc: OSError | Exception) -> Packet:
-    """Return the "error" value that describes an exception raised during `step`."""
-    number = exc.errno if isinstance(exc, OSError) and exc.errno else 0
+def failure(step: str, exc: Exception) -> Packet:
+    """Return the "error" value that describes an exception raised during `step`.
+
+    An exception that knows its own step (`StepError`, `StartFailed`) is believed.
+    """
+    step = getattr(exc, "step", "") or step
+    number = getattr(exc, "errno", 0) or 0
     return {"step": step, "errno": number, "message": str(exc)}
+
+
+def send_failure(sock: socket.socket, step: str, exc: Exception) -> None:
+    """Tell the other side of a start that it failed during `step`; it may be gone already."""
+    sock.setblocking(True)
+    try:
+        send(sock, {"error": failure(step, exc)})
+    except OSError:
+        return

@@ -190,12 +190,17 @@ class Spec(TypedDict, total=False):
 
 
 class Overlay(TypedDict):
-    """`lower` (top layer first), `upper` and `work` are relative to `base`, an absolute path."""
+    """`lower` (top layer first), `upper` and `work` are relative to `base`, an absolute path.
+
+    `volatile` leaves out the sync of the upper file system at the unmount: for a container whose
+    layer is thrown away at its end (`--rm`).
+    """
 
     base: str
     lower: list[str]
     upper: str
     work: str
+    volatile: bool
 
 
 class Log(TypedDict):

@@ -1,0 +1,354 @@
+"""pierd's side of the zygote and the keepers: requests, answers, and word of what happened.
+
+`runtime/protocol.py` has the packets. A keeper's connection closes when its container is over, or
+when the keeper was killed: `KeeperEvents.gone` either way, after everything else it had to say.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+from msgspec.json import Decoder
+
+from pier.errors import Conflict, Internal, StartFailed, Unavailable
+from pier.kernel.cgroups import Cgroup, Hierarchies, detect
+from pier.runtime import protocol, zygote
+from pier.runtime.protocol import Packet
+from pier.runtime.spec import ExecConfig, Resources
+
+ZYGOTE_TIMEOUT_S = 10.0
+
+
+class ExitRecord(Struct):
+    """How a container ended: exit code (128+n for signal n), OOM kill, nanoseconds since 1970."""
+
+    code: int
+    oom: bool
+    at: int
+
+
+class KeeperState(Struct):
+    """`status` is created, running, paused or stopped; `execs` maps running execs to their pids."""
+
+    pid: int
+    status: str
+    execs: dict[str, int]
+
+
+class KeeperEvents(Protocol):
+    """What a keeper reports by itself."""
+
+    def exited(self, record: ExitRecord) -> None: ...
+    def exec_exited(self, exec_id: str, code: int) -> None: ...
+    def oom(self) -> None: ...
+    def detached(self, exec_id: str | None) -> None: ...
+    def gone(self) -> None: ...
+
+
+class Peer:
+    """One end of a packet socket on the event loop: requests with answers, and events."""
+
+    def __init__(
+        self, sock: socket.socket, on_event: Callable[[Packet], None], on_end: Callable[[], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._on_event = on_event
+        self._on_end = on_end
+        self._waiting: dict[int, asyncio.Future[Packet]] = {}
+        self._seq = 0
+        self.closed = False
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._ready)
+
+    async def request(self, packet: Packet, fds: tuple[int, ...] = ()) -> Packet:
+        """Send a request and wait for its answer.
+
+        Raises StartFailed for an answer with "error", Unavailable when the peer is gone.
+        """
+        future = self.request_nowait(packet, fds)
+        return await future
+
+    def request_nowait(self, packet: Packet, fds: tuple[int, ...] = ()) -> asyncio.Future[Packet]:
+        """Send a request; the answer comes into the future. Raises as `request` at once."""
+        if self.closed:
+            raise Unavailable("the keeper is gone")
+        self._seq += 1
+        future: asyncio.Future[Packet] = self._loop.create_future()
+        try:
+            protocol.send(self._sock, {**packet, "seq": self._seq}, fds)
+        except OSError as exc:
+            raise Unavailable(f"the keeper does not answer: {exc}") from exc
+        self._waiting[self._seq] = future
+        return future
+
+    def close(self) -> None:
+        """Close the socket; whoever waits for an answer gets Unavailable. Calls on_end once."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(Unavailable("the keeper is gone"))
+        self._on_end()
+
+    def _ready(self) -> None:
+        while not self.closed:
+            try:
+                received = protocol.receive(self._sock)
+            except BlockingIOError:
+                return
+            except (OSError, ValueError):
+                received = None
+            if received is None:
+                self.close()
+                return
+            packet, fds = received
+            for fd in fds:
+                os.close(fd)
+            self._take(packet)
+
+    def _take(self, packet: Packet) -> None:
+        if "re" not in packet:
+            self._on_event(packet)
+            return
+        future = self._waiting.pop(packet["re"], None)
+        if future is None or future.done():
+            return
+        error = packet.get("error")
+        if error is None:
+            future.set_result(packet)
+        else:
+            future.set_exception(
+                StartFailed(error["message"], step=error["step"], errno=error["errno"])
+            )
+
+
+class Keeper:
+    """A live keeper. Methods raise Unavailable when it is gone."""
+
+    def __init__(self, sock: socket.socket, events: KeeperEvents) -> None:
+        self._events = events
+        self._peer = Peer(sock, self._event, events.gone)
+
+    async def attach(
+        self, client_fd: int, *, stdin: bool, stdout: bool, stderr: bool,
+        detach_keys: bytes, pending: bytes,
+    ) -> None:  # fmt: skip
+        """Hand a client's socket over; the caller's descriptor stays the caller's.
+
+        Legal before `start`. `pending` is input that was read off the socket already.
+        """
+        packet = _attachment("attach", stdin, stdout, stderr, detach_keys, pending)
+        await self._peer.request(packet, (client_fd,))
+
+    async def start(self) -> int:
+        """Start the container; returns its pid. Raises StartFailed."""
+        answer = await self._peer.request({"op": "start"})
+        return int(answer["pid"])
+
+    async def exec(
+        self, exec_id: str, config: ExecConfig, *, client_fd: int | None, stdout: bool,
+        stderr: bool, detach_keys: bytes, pending: bytes, failure_text: str = "{}",
+    ) -> int:  # fmt: skip
+        """Start a further process; returns its pid. Raises StartFailed.
+
+        A client that was handed over reads `failure_text`, with the reason in place of "{}".
+        """
+        stdin = config["stdin_open"] and client_fd is not None
+        packet = _attachment("exec", stdin, stdout, stderr, detach_keys, pending)
+        packet |= {"exec": exec_id, "config": config, "failure_text": failure_text}
+        fds = () if client_fd is None else (client_fd,)
+        answer = await self._peer.request(packet, fds)
+        return int(answer["pid"])
+
+    async def resize(self, height: int, width: int, exec_id: str | None = None) -> None:
+        """Set the size of the container's terminal, or of an exec's."""
+        packet = {"op": "resize", "height": height, "width": width, "exec": exec_id}
+        await self._ask(packet)
+
+    async def kill(self, signal: int) -> None:
+        """Signal the container's first process. Raises Conflict when it is gone."""
+        try:
+            await self._peer.request({"op": "kill", "signal": signal})
+        except (StartFailed, Unavailable) as exc:
+            raise Conflict("container is not running") from exc
+
+    async def pause(self) -> None:
+        """Freeze every process of the container."""
+        await self._ask({"op": "pause"})
+
+    async def resume(self) -> None:
+        """Thaw them."""
+        await self._ask({"op": "resume"})
+
+    async def update(self, resources: Resources) -> None:
+        """Change limits."""
+        await self._ask({"op": "update", "resources": resources})
+
+    async def state(self) -> KeeperState:
+        """Ask how things are. Every event that happened before has been delivered by then."""
+        answer = await self._ask({"op": "state"})
+        return KeeperState(answer["pid"], answer["status"], answer["execs"])
+
+    async def bye(self) -> None:
+        """Close the connection; a container that runs goes on."""
+        self._peer.close()
+
+    async def _ask(self, packet: Packet) -> Packet:
+        try:
+            return await self._peer.request(packet)
+        except StartFailed as exc:
+            raise Internal(exc.message) from exc
+
+    def _event(self, packet: Packet) -> None:
+        match packet.get("ev"):
+            case "exit":
+                self._events.exited(ExitRecord(packet["code"], packet["oom"], packet["at"]))
+            case "exec-exit":
+                self._events.exec_exited(packet["exec"], packet["code"])
+            case "oom":
+                self._events.oom()
+            case "detach":
+                self._events.detached(packet["exec"])
+
+
+class Keepers:
+    """Makes keepers, finds those of an earlier pierd, and clears away after them."""
+
+    def __init__(self, exec_root: str) -> None:
+        self._directory = os.path.join(exec_root, "containers")
+        self._hierarchies: Hierarchies = detect()
+        self._exit_decoder = Decoder(ExitRecord)
+        self._zygote: Peer | None = None
+        self._zygote_pid = 0
+        self._zygote_lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Start the zygote."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._start_zygote()
+
+    async def close(self) -> None:
+        """End the zygote. Keepers and containers go on."""
+        if self._zygote is not None:
+            self._zygote.close()
+
+    @property
+    def zygote_pid(self) -> int:
+        """The zygote's pid, 0 when there is none."""
+        return self._zygote_pid
+
+    def bundle(self, container_id: str) -> str:
+        """The directory of a container's bundle."""
+        return os.path.join(self._directory, container_id)
+
+    async def spawn(self, container_id: str, events: KeeperEvents) -> Keeper:
+        """Fork a keeper for a bundle that is written already."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            packet = {"op": "keep", "bundle": self.bundle(container_id)}
+            try:
+                await self._ask_zygote(packet, theirs.fileno())
+            except Unavailable:
+                # It was killed between two starts: a new one serves as well.
+                await self._ask_zygote(packet, theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return Keeper(ours, events)
+
+    async def reconnect(self, container_id: str, events: KeeperEvents) -> Keeper | None:
+        """Find the keeper of a container that an earlier pierd started; None if there is none."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            directory_fd = os.open(self.bundle(container_id), os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            sock.close()
+            return None
+        try:
+            sock.connect(f"/proc/self/fd/{directory_fd}/keeper.sock")
+        except OSError:
+            sock.close()
+            return None
+        finally:
+            os.close(directory_fd)
+        return Keeper(sock, events)
+
+    def exit_record(self, container_id: str) -> ExitRecord | None:
+        """Read how a container ended, from its bundle; None if it left no word."""
+        try:
+            with open(os.path.join(self.bundle(container_id), "exit.json"), "rb") as file:
+                return self._exit_decoder.decode(file.read())
+        except (OSError, ValueError):
+            return None
+
+    def clean(self, container_id: str, cgroup: str) -> None:
+        """Kill what is left in a container's cgroup, remove it and the bundle. Idempotent."""
+        group = Cgroup(self._hierarchies, cgroup)
+        if group.pids():
+            group.kill()
+        group.remove()
+        shutil.rmtree(self.bundle(container_id), ignore_errors=True)
+
+    async def _ask_zygote(self, packet: Packet, fd: int) -> Packet:
+        async with self._zygote_lock:
+            if self._zygote is None or self._zygote.closed:
+                self._start_zygote()
+            peer = self._zygote
+        assert peer is not None
+        return await asyncio.wait_for(peer.request(packet, (fd,)), ZYGOTE_TIMEOUT_S)
+
+    def _start_zygote(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._zygote_pid = zygote.spawn(theirs, sys.stderr.fileno())
+        finally:
+            theirs.close()
+        self._zygote = Peer(ours, _ignore, lambda: self._zygote_ended(self._zygote_pid))
+
+    def _zygote_ended(self, pid: int) -> None:
+        """Reap the zygote, which ends with its socket."""
+        self._zygote_pid = 0
+        pidfd = os.pidfd_open(pid)
+        loop = asyncio.get_running_loop()
+
+        def reap() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            os.waitpid(pid, 0)
+
+        try:
+            loop.add_reader(pidfd, reap)
+        except RuntimeError:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+
+
+def _attachment(
+    op: str, stdin: bool, stdout: bool, stderr: bool, detach_keys: bytes, pending: bytes
+) -> Packet:
+    return {
+        "op": op,
+        "stdin": stdin,
+        "stdout": stdout,
+        "stderr": stderr,
+        "detach_keys": detach_keys.decode("latin-1"),
+        "pending": pending.decode("latin-1"),
+    }
+
+
+def _ignore(_packet: dict[str, Any]) -> None:
+    pass

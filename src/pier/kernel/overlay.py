@@ -1,0 +1,83 @@
+"""overlayfs: make an overlay out of any number of layers (kernel Documentation, overlayfs.rst)."""
+
+import errno
+import os
+
+from pier.kernel.mount import AT_FDCWD, OPEN_TREE_CLONE, mount, new_mount, open_tree
+
+# A container's layer is turned into a tar by walking it: directories must not be renamed by a
+# redirect xattr, nor files split into metadata and data.
+OPTIONS: tuple[tuple[str, str | None], ...] = (
+    ("redirect_dir", "off"),
+    ("metacopy", "off"),
+    ("index", "off"),
+)
+
+
+def open_overlay(
+    base: str, lower: list[str], upper: str, work: str, *, volatile: bool = False
+) -> int:
+    """Return a detached overlay mount, the caller's to close.
+
+    `lower` (top layer first), `upper` and `work` are relative to `base`. The working directory of
+    this process is changed meanwhile: fsconfig takes at most 255 bytes a value, and a path may be
+    longer than that. Without `lower` the upper directory alone is the root.
+    Raises OSError: EINVAL on kernels before 6.7, which have no "lowerdir+".
+    """
+    os.chdir(base)
+    try:
+        if not lower:
+            return open_tree(AT_FDCWD, upper, OPEN_TREE_CLONE)
+        options: list[tuple[str, str | None]] = [("lowerdir+", layer) for layer in lower]
+        options += [("upperdir", upper), ("workdir", work)]
+        if volatile:
+            _forget_volatile(work)
+            options.append(("volatile", None))
+        return new_mount("overlay", [*options, *OPTIONS], source="overlay")
+    finally:
+        os.chdir("/")
+
+
+def mount_overlay(
+    base: str, lower: list[str], upper: str, work: str, target: str, *, volatile: bool = False
+) -> None:
+    """Mount an overlay on `target` by mount(2), for kernels without "lowerdir+".
+
+    The options must fit a page, so layers are named by descriptors: 127 layers take 2 KiB.
+    """
+    fds: list[int] = []
+    base_fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    fds.append(base_fd)
+    try:
+        names = []
+        for layer in [*lower, upper, work]:
+            fd = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
+            fds.append(fd)
+            names.append(f"/proc/self/fd/{fd}")
+        if volatile:
+            _forget_volatile(os.path.join(base, work))
+        layers = ":".join(names[:-2])
+        data = f"lowerdir={layers},upperdir={names[-2]},workdir={names[-1]}"
+        data += "".join(f",{key}={value}" for key, value in OPTIONS)
+        mount("overlay", target, "overlay", 0, data + (",volatile" if volatile else ""))
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def lacks_lowerdir_plus(exc: OSError) -> bool:
+    """Tell whether `open_overlay` failed because the kernel is older than "lowerdir+"."""
+    return exc.errno == errno.EINVAL and "lowerdir+" in str(exc)
+
+
+def _forget_volatile(work: str) -> None:
+    """Remove the mark that a volatile mount leaves, which forbids using the layer again.
+
+    The mark guards against a layer that a power cut left half written. After one, containers that
+    had it are gone, so it can only be that of this boot.
+    """
+    mark = os.path.join(work, "work", "incompat", "volatile")
+    try:
+        os.rmdir(mark)
+    except FileNotFoundError:
+        return

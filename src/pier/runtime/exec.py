@@ -1,0 +1,77 @@
+"""What an exec's process does between clone3 and execve: it joins the container and gives up rights.
+
+It is a fork of the keeper inside the container's pid namespace, so processes in the container can
+see it: it is not dumpable, opens no path of the container's before its rights are dropped but
+/etc/passwd and /etc/group, and holds no descriptor of the host's when it executes.
+"""
+
+import os
+import socket
+from typing import NoReturn
+
+from pier.kernel import namespaces as ns
+from pier.kernel import pty
+from pier.kernel.cgroups import Cgroup
+from pier.runtime import protocol
+from pier.runtime.init import take_stdio
+from pier.runtime.process import StepError, become, execute
+from pier.runtime.spec import ExecConfig
+
+JOINED = ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWIPC | ns.CLONE_NEWNET | ns.CLONE_NEWCGROUP
+
+
+class Exec:
+    """The set-up of one exec, seen from inside. `target_pidfd` is the container's first process."""
+
+    def __init__(
+        self,
+        config: ExecConfig,
+        *,
+        sync: socket.socket,
+        stdio: tuple[int, int, int],
+        seccomp_bpf: bytes | None,
+        target_pidfd: int,
+        own_user_namespace: bool,
+        joins: Cgroup | None,
+    ) -> None:
+        self.joins = joins
+        self.config = config
+        self.sync = sync
+        self.stdio = stdio
+        self.seccomp_bpf = seccomp_bpf
+        self.target_pidfd = target_pidfd
+        self.own_user_namespace = own_user_namespace
+        self.step = "namespace"
+
+    def run(self) -> NoReturn:
+        """Join, drop rights and execute. Ends the process when that fails."""
+        try:
+            self._run()
+        except (StepError, OSError, ValueError, KeyError) as exc:
+            protocol.send_failure(self.sync, self.step, exc)
+        finally:
+            os._exit(1)
+
+    def _run(self) -> None:
+        os.setsid()
+        if self.joins is not None:
+            self.step = "cgroup"
+            self.joins.join()
+        self.step = "namespace"
+        user = ns.CLONE_NEWUSER if self.own_user_namespace else 0
+        ns.setns(self.target_pidfd, JOINED | user)
+        if user:
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        process = self.config["process"]
+        if process.get("terminal"):
+            self.step = "console"
+            pty.make_controlling(self.stdio[0])
+        self.step = "start"
+        sync_fd = take_stdio(self.stdio, self.sync.fileno())
+        self.sync.detach()
+        self.sync = socket.socket(fileno=sync_fd)
+        path, args, env = become(
+            process, self.config["user"], self.config["groups"], self.seccomp_bpf
+        )
+        execute(path, args, env)

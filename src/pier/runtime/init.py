@@ -1,0 +1,365 @@
+"""What the container's first process does between clone3 and execve: rooms, root, rights.
+
+It runs in the new namespaces as a fork of the keeper, and talks to it over one socket:
+
+    init                                keeper
+      │  clone3 ──────────────────────────│
+      │◀──────────── "mapped" ────────────│  uid and gid maps are written (user namespace only)
+      │  …overlay, mounts…                │  …cgroup, limits…
+      │◀──────────── "go" ────────────────│  the cgroup is there
+      │──── "devpts" + it (+ master) ────▶│  for terminals: of ours, and of execs to come
+      │  execve closes the socket: EOF    │  started
+      │──── "error" ─────────────────────▶│  or this, and exit
+
+Nothing here returns to the keeper's loop: `run` ends in execve or _exit.
+"""
+
+import os
+import socket
+import stat
+from typing import NoReturn
+
+from pier.kernel import mount as mnt
+from pier.kernel import namespaces as ns
+from pier.kernel import overlay, pty
+from pier.kernel.cgroups import Cgroup, Hierarchies
+from pier.kernel.process import close_range
+from pier.runtime import mounts, protocol, reaper
+from pier.runtime.process import StepError, become, execute
+from pier.runtime.rootfs import O_PATH_CLOEXEC, Root
+from pier.runtime.spec import Device, KeeperConfig, Spec
+
+DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+DEFAULT_DEVICES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+DEV_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+FIRST_FREE_FD = 3
+
+
+class Init:
+    """The set-up of one container, seen from inside.
+
+    `stdio` are the descriptors for 0, 1 and 2, None with a terminal, which is made in here.
+    `joins` is the cgroup that we enter by ourselves when it is ready: much cheaper on cgroup v1
+    than to be moved. `overlay_fd` is the root if the keeper had to mount it, else -1.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        config: KeeperConfig,
+        *,
+        bundle: str,
+        sync: socket.socket,
+        stdio: tuple[int, int, int] | None,
+        seccomp_bpf: bytes | None,
+        hierarchies: Hierarchies,
+        joins: Cgroup | None,
+        overlay_fd: int = -1,
+    ) -> None:
+        self.spec = spec
+        self.config = config
+        self.bundle = bundle
+        self.sync = sync
+        self.stdio = stdio
+        self.seccomp_bpf = seccomp_bpf
+        self.hierarchies = hierarchies
+        self.joins = joins
+        self.overlay_fd = overlay_fd
+        self.step = "clone"
+        self.in_cgroup = False
+        self.linux = spec.get("linux", {})
+        listed = self.linux.get("namespaces", [])
+        self.new = {entry["type"] for entry in listed if not entry.get("path")}
+        self.joined = {entry["type"]: entry["path"] for entry in listed if entry.get("path")}
+        # Descriptors of file systems that we mounted ourselves: what they hold can be trusted.
+        self.proc_fd = self.devpts_fd = -1
+
+    def run(self) -> NoReturn:
+        """Set up everything and execute the program. Ends the process when that fails."""
+        try:
+            self._run()
+        except (StepError, OSError, ValueError, KeyError) as exc:
+            protocol.send_failure(self.sync, self.step, exc)
+        finally:
+            os._exit(1)
+
+    def _run(self) -> None:
+        os.setsid()
+        if "user" in self.new:
+            self._expect("mapped")
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        self.step = "namespace"
+        self._join()
+        if "network" in self.new:
+            ns.bring_loopback_up()
+        if "uts" in self.new:
+            self._name()
+        root = self._open_root()
+        self._mount_all(root)
+        self._make_devices(root)
+        self._make_console(root)
+        self._cover(root)
+        self._set_sysctls()
+        self.step = "pivot_root"
+        root.pivot()
+        self._set_root_flags()
+        self.step = "start"
+        self._start()
+
+    def _expect(self, word: str) -> None:
+        """Wait for the keeper; without it there is nothing to go on for."""
+        self.sync.setblocking(True)
+        received = protocol.receive(self.sync)
+        if received is None or word not in received[0]:
+            os._exit(1)
+
+    def _join(self) -> None:
+        # The pid namespace was joined by the keeper, before the clone: it takes effect on children.
+        for kind in ("user", "ipc", "uts", "network", "cgroup", "time", "mount"):
+            if kind in self.joined:
+                fd = os.open(self.joined[kind], os.O_RDONLY | os.O_CLOEXEC)
+                ns.setns(fd, ns.FLAGS[kind])
+                os.close(fd)
+
+    def _name(self) -> None:
+        self.step = "hostname"
+        if self.spec.get("hostname"):
+            socket.sethostname(self.spec["hostname"])
+        if self.spec.get("domainname"):
+            ns.setdomainname(self.spec["domainname"])
+
+    def _open_root(self) -> Root:
+        """Attach the root file system over the bundle's directory, or its rootfs over itself."""
+        self.step = "rootfs"
+        # As slave, host unmounts reach us while we are set up, and nothing of ours reaches the host.
+        mnt.mount("", "/", "", mnt.MS_REC | mnt.MS_SLAVE)
+        layers = self.config["overlay"]
+        target = self.bundle if layers else self._rootfs_path()
+        try:
+            mount_fd = self._root_mount(target)
+        except OSError as exc:
+            if layers is None or not overlay.lacks_lowerdir_plus(exc):
+                raise
+            overlay.mount_overlay(
+                layers["base"], layers["lower"], layers["upper"], layers["work"], target,
+                volatile=layers.get("volatile", False),
+            )  # fmt: skip
+        else:
+            target_fd = os.open(target, O_PATH_CLOEXEC | os.O_DIRECTORY)
+            mnt.move_mount(mount_fd, target_fd)
+            os.close(target_fd)
+            os.close(mount_fd)
+        return Root(os.open(target, O_PATH_CLOEXEC | os.O_DIRECTORY))
+
+    def _root_mount(self, target: str) -> int:
+        layers = self.config["overlay"]
+        if layers is None:
+            flags = mnt.OPEN_TREE_CLONE | mnt.AT_RECURSIVE
+            return mnt.open_tree(mnt.AT_FDCWD, target, flags)
+        if self.overlay_fd >= 0:
+            return self.overlay_fd
+        return overlay.open_overlay(
+            layers["base"],
+            layers["lower"],
+            layers["upper"],
+            layers["work"],
+            volatile=layers.get("volatile", False),
+        )
+
+    def _rootfs_path(self) -> str:
+        return os.path.join(self.bundle, self.spec["root"]["path"])
+
+    def _mount_all(self, root: Root) -> None:
+        for entry in self.spec.get("mounts", []):
+            self.step = "mount"
+            in_host_cgroups = None
+            if entry.get("type") in ("cgroup", "cgroup2"):
+                self._enter_cgroup()
+                self.step = "mount"
+                if "cgroup" not in self.new and "cgroup" not in self.joined:
+                    in_host_cgroups = self.config["cgroup"]
+            try:
+                kept = mounts.attach(root, entry, self.hierarchies, in_host_cgroups)
+            except OSError as exc:
+                raise StepError("mount", _mount_error(entry.get("source", ""), entry["destination"], exc),
+                                exc.errno or 0) from exc  # fmt: skip
+            if entry.get("type") == "proc":
+                self.proc_fd = kept if kept is not None else -1
+            elif entry.get("type") == "devpts":
+                self.devpts_fd = kept if kept is not None else -1
+        self._enter_cgroup()
+
+    def _enter_cgroup(self) -> None:
+        """Join the cgroup, and then make it the root of a cgroup namespace of our own."""
+        if self.in_cgroup:
+            return
+        self.in_cgroup = True
+        self._expect("go")
+        self.step = "cgroup"
+        if self.joins is not None:
+            self.joins.join()
+        if "cgroup" in self.new:
+            ns.unshare(ns.CLONE_NEWCGROUP)
+
+    def _make_devices(self, root: Root) -> None:
+        self.step = "device"
+        previous = os.umask(0)
+        dev_fd = root.make_directory("/dev")
+        if any(entry["destination"] == "/dev" for entry in self.spec.get("mounts", [])):
+            for name, major, minor in DEFAULT_DEVICES:
+                _make_node(root, dev_fd, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+            for name, target in DEV_LINKS:
+                os.symlink(target, name, dir_fd=dev_fd)
+        for device in self.linux.get("devices", []):
+            self._make_device(root, device)
+        os.close(dev_fd)
+        os.umask(previous)
+
+    def _make_device(self, root: Root, device: Device) -> None:
+        parent, name = os.path.split(os.path.normpath(device["path"]))
+        parent_fd = root.make_directory(parent)
+        mode = DEVICE_TYPES[device["type"]] | device.get("fileMode", 0o666)
+        number = os.makedev(device.get("major", 0), device.get("minor", 0))
+        _make_node(root, parent_fd, name, mode, number)
+        uid, gid = device.get("uid", 0), device.get("gid", 0)
+        if uid or gid:
+            os.chown(name, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
+        os.close(parent_fd)
+
+    def _make_console(self, root: Root) -> None:
+        """Give the keeper our devpts, for the terminals of execs; with a terminal, open ours.
+
+        Its slave is bound over /dev/console and becomes stdio and controlling terminal.
+        """
+        if self.devpts_fd < 0:
+            if self.stdio is None:
+                raise StepError("console", "a terminal needs devpts mounted in the container")
+            return
+        if self.stdio is not None:
+            protocol.send(self.sync, {"devpts": True}, (self.devpts_fd,))
+            return
+        self.step = "console"
+        master_fd, number = pty.open_master("ptmx", dir_fd=self.devpts_fd)
+        size = self.spec["process"].get("consoleSize")
+        if size and size["height"]:
+            pty.set_window_size(master_fd, size["height"], size["width"])
+        slave_fd = pty.open_peer(master_fd)
+        console_fd = mnt.open_tree(self.devpts_fd, str(number), mnt.OPEN_TREE_CLONE)
+        root.attach(console_fd, "/dev/console", directory=False)
+        os.close(console_fd)
+        protocol.send(self.sync, {"devpts": True}, (self.devpts_fd, master_fd))
+        os.close(master_fd)
+        pty.make_controlling(slave_fd)
+        self.stdio = (slave_fd, slave_fd, slave_fd)
+
+    def _cover(self, root: Root) -> None:
+        """Masked and read-only paths."""
+        self.step = "mask"
+        masked = self.linux.get("maskedPaths", [])
+        if masked:
+            null_fd = os.open("/dev/null", O_PATH_CLOEXEC)
+            if os.fstat(null_fd).st_rdev != os.makedev(1, 3):
+                raise StepError("mask", "the host's /dev/null is not the null device")
+            attributes = mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV
+            empty_fd = mnt.new_mount(
+                "tmpfs", (("size", "0k"), ("nr_inodes", "1")), source="tmpfs", attributes=attributes
+            )
+            for path in masked:
+                root.mask(path, null_fd, empty_fd)
+            os.close(null_fd)
+            os.close(empty_fd)
+        for path in self.linux.get("readonlyPaths", []):
+            root.make_readonly(path)
+
+    def _set_sysctls(self) -> None:
+        self.step = "sysctl"
+        for key, value in self.linux.get("sysctl", {}).items():
+            if self.proc_fd < 0:
+                raise StepError("sysctl", "sysctls need /proc mounted in the container")
+            path = "sys/" + key.replace(".", "/")
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
+            os.write(fd, value.encode())
+            os.close(fd)
+
+    def _set_root_flags(self) -> None:
+        propagation = self.linux.get("rootfsPropagation", "")
+        if propagation:
+            flags = mounts.PROPAGATIONS.get(propagation.removeprefix("r"), 0)
+            mnt.mount("", "/", "", flags | (mnt.MS_REC if propagation[0] == "r" else 0))
+        if self.spec["root"].get("readonly"):
+            fd = os.open("/", O_PATH_CLOEXEC | os.O_DIRECTORY)
+            mnt.mount_setattr(fd, mnt.MOUNT_ATTR_RDONLY)
+            os.close(fd)
+
+    def _start(self) -> None:
+        stdio = self.stdio or (0, 1, 2)
+        process = self.spec["process"]
+        _make_working_directory(process.get("cwd", "/"))
+        sync_fd = take_stdio(stdio, self.sync.fileno())
+        self.sync.detach()
+        self.sync = socket.socket(fileno=sync_fd)
+        path, args, env = become(
+            process, self.config["user"], self.config["groups"], self.seccomp_bpf
+        )
+        if self.config["init"]:
+            reaper.fork_program(self.sync)
+        execute(path, args, env)
+
+
+def take_stdio(stdio: tuple[int, int, int], sync_fd: int) -> int:
+    """Make `stdio` 0, 1 and 2 and close every other descriptor but the socket.
+
+    Returns the socket's new number. No descriptor of the host's survives (CVE-2024-21626).
+    """
+    for target, source in enumerate(stdio):
+        os.dup2(source, target, inheritable=True)
+    os.dup2(sync_fd, FIRST_FREE_FD, inheritable=False)
+    close_range(FIRST_FREE_FD + 1)
+    return FIRST_FREE_FD
+
+
+def _make_working_directory(cwd: str) -> None:
+    """Docker makes a working directory that the image lacks; errors show when it is entered."""
+    try:
+        os.makedirs(cwd, exist_ok=True)
+    except OSError:
+        return
+
+
+def _make_node(root: Root, directory_fd: int, name: str, mode: int, number: int) -> None:
+    """mknod(2), or a bind mount of the host's node where a user namespace forbids that."""
+    try:
+        os.mknod(name, mode, number, dir_fd=directory_fd)
+    except FileExistsError:
+        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        if stat.S_IFMT(found.st_mode) != stat.S_IFMT(mode) or found.st_rdev != number:
+            raise
+    except PermissionError:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory_fd))
+        target_fd = os.open(name, O_PATH_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory_fd)
+        node_fd = mnt.open_tree(mnt.AT_FDCWD, f"/dev/{name}", mnt.OPEN_TREE_CLONE)
+        root.attach_at(node_fd, target_fd, name)
+        os.close(node_fd)
+        os.close(target_fd)
+
+
+def _mount_error(source: str, destination: str, exc: OSError) -> str:
+    text = os.strerror(exc.errno or 0)
+    detail = exc.strerror if exc.strerror and exc.strerror != text else text
+    return (
+        f'error mounting "{source}" to rootfs at "{destination}": {detail[:1].lower()}{detail[1:]}'
+    )

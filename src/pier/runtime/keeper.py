@@ -1,0 +1,420 @@
+"""The keeper: one small process per container, which starts it, holds its stdio and sees it end.
+
+It is a fork of the zygote. It serves pierd's requests (`protocol`), over the channel that it was
+born with and over keeper.sock for a pierd that was started later, and outlives every pierd. When
+the container's first process has ended it
+
+    drains stdio into the log and to the clients
+    writes exit.json (a temporary file, then rename)
+    removes the cgroup
+    tells pierd, and closes its connections: the container is over, a new start may come
+    stays only as long as a client is still reading
+
+exit.json is not synced to disk: it lies below the exec-root, which no container outlives, since
+both end with the machine; a rename is what a killed process cannot tear.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from pier.errors import PierError, StartFailed
+from pier.kernel.cgroups import Cgroup, Hierarchies
+from pier.kernel.process import status_code
+from pier.kernel.pty import set_window_size
+from pier.runtime import protocol
+from pier.runtime.attach import STDOUT
+from pier.runtime.jsonlog import JsonLog
+from pier.runtime.launch import Launch, launch_exec, launch_init
+from pier.runtime.loop import EPOLLIN, Loop
+from pier.runtime.protocol import Packet
+from pier.runtime.spec import KeeperConfig, Spec
+from pier.runtime.streams import Streams
+
+Handler = Callable[["Control", Packet, list[int]], Packet | None]
+
+
+class Control:
+    """A connection to pierd."""
+
+    def __init__(self, keeper: "Keeper", sock: socket.socket) -> None:
+        self._keeper = keeper
+        self.sock = sock
+        sock.setblocking(False)
+        keeper.loop.watch(sock.fileno(), EPOLLIN, self._ready)
+
+    def send(self, packet: Packet) -> None:
+        """Send, or give the connection up: a pierd that does not read is taken for dead."""
+        try:
+            protocol.send(self.sock, packet)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection; the container does not mind."""
+        if self in self._keeper.controls:
+            self._keeper.controls.remove(self)
+            self._keeper.loop.forget(self.sock.fileno())
+            self.sock.close()
+            self._keeper.control_lost()
+
+    def _ready(self, _events: int) -> None:
+        try:
+            received = protocol.receive(self.sock)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            received = None
+        if received is None:
+            self.close()
+        else:
+            self._keeper.serve(self, *received)
+
+
+class ExecProcess:
+    """An exec that was asked for: starting, then running."""
+
+    def __init__(self, exec_id: str, launch: Launch, streams: Streams) -> None:
+        self.id = exec_id
+        self.launch = launch
+        self.streams = streams
+        self.running = False
+
+
+class Keeper:
+    """The state of one keeper. `bundle` is the directory with config.json and keeper.json."""
+
+    def __init__(self, bundle: str, hierarchies: Hierarchies) -> None:
+        self.bundle = bundle
+        self.hierarchies = hierarchies
+        with open(os.path.join(bundle, "config.json"), "rb") as file:
+            self.spec: Spec = json.load(file)
+        with open(os.path.join(bundle, "keeper.json"), "rb") as file:
+            self.config: KeeperConfig = json.load(file)
+        self.loop = Loop()
+        self.controls: list[Control] = []
+        self.cgroup = Cgroup(hierarchies, self.config["cgroup"])
+        self.terminal = self.spec["process"].get("terminal", False)
+        self.streams = Streams(
+            self.loop,
+            self._open_log(),
+            terminal=self.terminal,
+            close_stdin=self.config["stdin_once"],
+            on_detach=lambda: self._tell({"ev": "detach", "exec": None}),
+        )
+        self.execs: dict[str, ExecProcess] = {}
+        self.launch: Launch | None = None
+        self.listener: socket.socket | None = None
+        self.oom_fd = -1
+        self.paused = False
+        self.status = "created"
+        self._handlers: dict[str, Handler] = {
+            "attach": self._attach,
+            "start": self._start,
+            "exec": self._exec,
+            "resize": self._resize,
+            "kill": self._kill,
+            "pause": self._pause,
+            "resume": self._resume,
+            "update": self._update,
+            "state": self._state,
+        }
+
+    def run(self, channel: socket.socket) -> None:
+        """Serve until the container is over and every client has read its output."""
+        self.controls.append(Control(self, channel))
+        self.loop.run()
+
+    # Requests
+
+    def serve(self, control: Control, packet: Packet, fds: list[int]) -> None:
+        """Carry out one request and answer it; a start or exec answers when it has happened."""
+        answer: Packet | None
+        try:
+            handler = self._handlers.get(packet.get("op", ""))
+            if handler is None:
+                raise ValueError(f"unknown request {packet.get('op')!r}")
+            answer = handler(control, packet, fds)
+        except (PierError, OSError, ValueError, KeyError) as exc:
+            answer = {"error": protocol.failure(str(packet.get("op")), exc)}
+            for fd in fds:
+                os.close(fd)
+        if answer is not None:
+            control.send({"re": packet.get("seq"), **answer})
+
+    def _attach(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        streams = self.streams
+        streams.attach(socket.socket(fileno=fds.pop()), **_attachment(packet))
+        return {}
+
+    def _start(self, control: Control, packet: Packet, fds: list[int]) -> None:
+        if self.launch is not None:
+            raise ValueError("started already")
+        self._listen()
+        try:
+            launch = launch_init(self.spec, self.config, self.bundle, self.cgroup, self.hierarchies)
+        except StartFailed as exc:
+            self._not_started(control, packet, exc)
+            return
+        self.launch = launch
+        self.loop.watch(
+            launch.sync.fileno(), EPOLLIN, lambda _events: self._init_said(control, packet)
+        )
+
+    def _init_said(self, control: Control, packet: Packet) -> None:
+        launch = self.launch
+        assert launch is not None
+        sync_fd = launch.sync.fileno()
+        try:
+            if not launch.listen():
+                return
+        except StartFailed as exc:
+            self.loop.forget(sync_fd)
+            launch.abandon()
+            self._not_started(control, packet, exc)
+            return
+        self.loop.forget(sync_fd)
+        self.status = "running"
+        self.streams.open(launch.stdio)
+        self.loop.watch(launch.pidfd, EPOLLIN, self._init_ended)
+        self._watch_oom()
+        control.send({"re": packet.get("seq"), "pid": launch.pid})
+
+    def _not_started(self, control: Control, packet: Packet, exc: StartFailed) -> None:
+        self.status = "stopped"
+        self.cgroup.remove()
+        control.send({"re": packet.get("seq"), "error": protocol.failure("start", exc)})
+        self.streams.end(self._stop)
+        self._close_controls()
+
+    def _exec(self, control: Control, packet: Packet, fds: list[int]) -> None:
+        launch = self.launch
+        if launch is None or self.status != "running":
+            raise ValueError("the container is not running")
+        config = packet["config"]
+        exec_id = packet["exec"]
+        streams = Streams(
+            self.loop,
+            None,
+            terminal=config["process"].get("terminal", False),
+            close_stdin=True,
+            on_detach=lambda: self._tell({"ev": "detach", "exec": exec_id}),
+        )
+        if fds:
+            streams.attach(socket.socket(fileno=fds.pop()), **_attachment(packet))
+        namespaces = self.spec.get("linux", {}).get("namespaces", [])
+        try:
+            started = launch_exec(
+                config,
+                launch.pidfd,
+                self.cgroup,
+                self.hierarchies,
+                launch.devpts_fd,
+                own_user_namespace=any(entry["type"] == "user" for entry in namespaces),
+            )
+        except StartFailed as exc:
+            self._exec_not_started(control, packet, streams, exc)
+            return
+        entry = ExecProcess(exec_id, started, streams)
+        self.execs[exec_id] = entry
+        self.loop.watch(
+            started.sync.fileno(), EPOLLIN, lambda _events: self._exec_said(control, packet, entry)
+        )
+
+    def _exec_said(self, control: Control, packet: Packet, entry: ExecProcess) -> None:
+        launch = entry.launch
+        sync_fd = launch.sync.fileno()
+        try:
+            if not launch.listen():
+                return
+        except StartFailed as exc:
+            self.loop.forget(sync_fd)
+            launch.abandon()
+            del self.execs[entry.id]
+            self._exec_not_started(control, packet, entry.streams, exc)
+            return
+        self.loop.forget(sync_fd)
+        entry.running = True
+        entry.streams.open(launch.stdio)
+        self.loop.watch(launch.pidfd, EPOLLIN, lambda _events: self._exec_ended(entry))
+        control.send({"re": packet.get("seq"), "pid": launch.pid})
+
+    def _exec_not_started(
+        self, control: Control, packet: Packet, streams: Streams, exc: StartFailed
+    ) -> None:
+        # pierd must know the exit code before the client, who asks for it, sees the end.
+        control.send({"re": packet.get("seq"), "error": protocol.failure("exec", exc)})
+        text = packet.get("failure_text", "{}").replace("{}", exc.message)
+        streams.say(STDOUT, text.encode() + b"\r\n")
+        streams.end(_nothing)
+
+    def _resize(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        exec_id = packet.get("exec")
+        streams = self.execs[exec_id].streams if exec_id else self.streams
+        if streams.master_fd >= 0:
+            set_window_size(streams.master_fd, packet["height"], packet["width"])
+        return {}
+
+    def _kill(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        if self.launch is None or self.status != "running":
+            raise ProcessLookupError(3, "the container is not running")
+        signal.pidfd_send_signal(self.launch.pidfd, packet["signal"])
+        if self.paused and packet["signal"] == signal.SIGKILL:
+            # A frozen process of cgroup v1 takes no signal, not even this one.
+            self.cgroup.thaw()
+        return {}
+
+    def _pause(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        self.cgroup.freeze()
+        self.paused = True
+        return {}
+
+    def _resume(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        self.cgroup.thaw()
+        self.paused = False
+        return {}
+
+    def _update(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        self.cgroup.update(packet["resources"])
+        return {}
+
+    def _state(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        return {
+            "pid": self.launch.pid if self.launch else 0,
+            "status": "paused" if self.paused else self.status,
+            "execs": {entry.id: entry.launch.pid for entry in self.execs.values() if entry.running},
+        }
+
+    # What happens on its own
+
+    def _exec_ended(self, entry: ExecProcess) -> None:
+        launch = entry.launch
+        self.loop.forget(launch.pidfd)
+        _, status = os.waitpid(launch.pid, 0)
+        os.close(launch.pidfd)
+        del self.execs[entry.id]
+        self._tell({"ev": "exec-exit", "exec": entry.id, "code": status_code(status)})
+        entry.streams.end(_nothing)
+
+    def _init_ended(self, _events: int) -> None:
+        launch = self.launch
+        assert launch is not None
+        self.loop.forget(launch.pidfd)
+        _, status = os.waitpid(launch.pid, 0)
+        at = time.time_ns()
+        self.status = "stopped"
+        if self.paused or self._shares_pid_namespace():
+            # Others may live on where the container had no pid namespace of its own.
+            self.cgroup.kill()
+        for entry in list(self.execs.values()):
+            if entry.running:
+                self._exec_ended(entry)
+            else:
+                entry.launch.abandon()
+        record = {"code": status_code(status), "oom": self.cgroup.oom_kills() > 0, "at": at}
+        self._record(record)
+        self._stop_watching_oom()
+        self.streams.end(self._stop)
+        self._tell({"ev": "exit", **record})
+        self.cgroup.remove()
+        self._close_controls()
+
+    def _shares_pid_namespace(self) -> bool:
+        namespaces = self.spec.get("linux", {}).get("namespaces", [])
+        return not any(e["type"] == "pid" and not e.get("path") for e in namespaces)
+
+    def _record(self, record: dict[str, object]) -> None:
+        path = os.path.join(self.bundle, "exit.json")
+        try:
+            with open(path + ".tmp", "w", encoding="ascii") as file:
+                json.dump(record, file)
+            os.rename(path + ".tmp", path)
+        except OSError:
+            # The disk is full: pierd, if it listens, is told all the same.
+            return
+
+    def _watch_oom(self) -> None:
+        try:
+            self.oom_fd = self.cgroup.oom_event_fd()
+        except OSError:
+            # No memory controller on this machine: then nothing in it is OOM-killed either.
+            return
+        self.loop.watch(self.oom_fd, EPOLLIN, self._oom)
+
+    def _oom(self, _events: int) -> None:
+        os.read(self.oom_fd, 4096)
+        # memory.events of cgroup v2 changes for other reasons too; Docker's event is about kills.
+        if self.cgroup.oom_kills() > 0:
+            self._tell({"ev": "oom"})
+
+    def _stop_watching_oom(self) -> None:
+        if self.oom_fd >= 0:
+            self.loop.forget(self.oom_fd)
+            os.close(self.oom_fd)
+            self.oom_fd = -1
+
+    # Connections
+
+    def control_lost(self) -> None:
+        """A pierd is gone; before a start that is the end of this keeper too."""
+        if not self.controls and self.launch is None:
+            self.loop.running = False
+
+    def _tell(self, packet: Packet) -> None:
+        for control in list(self.controls):
+            control.send(packet)
+
+    def _listen(self) -> None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        directory_fd = os.open(self.bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # Through the descriptor: the path itself may be longer than the 107 bytes of sun_path.
+            listener.bind(f"/proc/self/fd/{directory_fd}/keeper.sock")
+        finally:
+            os.close(directory_fd)
+        listener.listen(4)
+        listener.setblocking(False)
+        self.listener = listener
+        self.loop.watch(listener.fileno(), EPOLLIN, self._accept)
+
+    def _accept(self, _events: int) -> None:
+        assert self.listener is not None
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return
+        self.controls.append(Control(self, sock))
+
+    def _close_controls(self) -> None:
+        if self.listener is not None:
+            self.loop.forget(self.listener.fileno())
+            self.listener.close()
+            self.listener = None
+        for control in list(self.controls):
+            control.close()
+
+    def _stop(self) -> None:
+        self.loop.running = False
+
+    def _open_log(self) -> JsonLog | None:
+        log = self.config["log"]
+        if log["driver"] == "none":
+            return None
+        return JsonLog(log["path"], log["max_size"], log["max_file"])
+
+
+def _attachment(packet: Packet) -> dict[str, object]:
+    return {
+        "stdin": packet["stdin"],
+        "stdout": packet["stdout"],
+        "stderr": packet["stderr"],
+        "detach_keys": packet["detach_keys"].encode("latin-1"),
+        "pending": packet["pending"].encode("latin-1"),
+    }
+
+
+def _nothing() -> None:
+    pass

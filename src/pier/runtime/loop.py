@@ -1,0 +1,59 @@
+"""The keeper's event loop: epoll(7) and timers, single-threaded, nothing else.
+
+asyncio would do, and cost each keeper more memory than all the rest of it.
+"""
+
+import heapq
+import select
+import time
+from collections.abc import Callable
+
+EPOLLIN = select.EPOLLIN
+EPOLLOUT = select.EPOLLOUT
+EPOLLHUP = select.EPOLLHUP
+EPOLLERR = select.EPOLLERR
+
+Callback = Callable[[int], None]
+
+
+class Loop:
+    """Calls a callback with the epoll events of its descriptor; level-triggered."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll(sizehint=8)
+        self._callbacks: dict[int, Callback] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_count = 0
+        self.running = True
+
+    def watch(self, fd: int, events: int, callback: Callback) -> None:
+        """Watch a descriptor that is not watched yet; with events 0 only its hang-up is told."""
+        self._epoll.register(fd, events)
+        self._callbacks[fd] = callback
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch the same descriptor for other events."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching; call it before closing. Not watching it is fine."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call `callback` once, in `delay_s` seconds."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (time.monotonic() + delay_s, self._timer_count, callback))
+
+    def run(self) -> None:
+        """Run until `running` is False."""
+        while self.running:
+            for fd, events in self._epoll.poll(self._timeout()):
+                callback = self._callbacks.get(fd)
+                if callback is not None:
+                    callback(events)
+            while self._timers and self._timers[0][0] <= time.monotonic():
+                heapq.heappop(self._timers)[2]()
+
+    def _timeout(self) -> float:
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1

@@ -1,0 +1,208 @@
+"""The last steps of a process before it becomes the container's program: init and exec alike.
+
+The order is the point (credentials(7), capabilities(7), seccomp(2)):
+
+    limits, bounding set        while every capability is still there
+    groups, gid, uid            keeping the permitted set over the change of uid
+    working directory           as the user, who may not be allowed there
+    no_new_privs, seccomp       as late as can be: everything after it must pass the filter
+    capabilities                the final sets, then the ambient ones
+    execve                      found on the container's PATH, as the user
+"""
+
+import errno
+import os
+import resource
+import stat
+
+from pier.kernel import capabilities, seccomp
+from pier.kernel.process import PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
+from pier.runtime import users
+from pier.runtime.spec import Process
+
+SIGKILL = 9
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class StepError(Exception):
+    """A step of the set-up failed: `step` names it, the cause is an OSError or a message."""
+
+    def __init__(self, step: str, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+        self.errno = number
+
+
+def become(
+    process: Process, user: str, groups: list[str], seccomp_bpf: bytes | None
+) -> tuple[str, list[str], dict[str, str]]:
+    """Turn this process into the user, limits and rights that `process` describes.
+
+    Must run inside the container's root and namespaces. Returns what execve(2) takes. Raises
+    StepError or OSError.
+    """
+    env = _environment(process)
+    identity = _identity(process, user, groups)
+    if "HOME" not in env:
+        env["HOME"] = identity.home
+    _limit(process)
+    os.umask(process.get("user", {}).get("umask", 0o022))
+    caps = process.get("capabilities")
+    if caps is not None:
+        capabilities.drop_bounding(capabilities.mask(caps.get("bounding", [])))
+    _own_stdio(identity.uid)
+    prctl(PR_SET_KEEPCAPS, 1)
+    os.setgroups(identity.additional_gids)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    prctl(PR_SET_KEEPCAPS, 0)
+    if identity.uid != 0:
+        # The change of uid emptied the effective set; loading a filter needs CAP_SYS_ADMIN in it.
+        everything = capabilities.permitted()
+        capabilities.capset(everything, everything, 0)
+    _enter_directory(process.get("cwd", "/"))
+    path = find_program(process["args"][0], env.get("PATH", DEFAULT_PATH))
+    # Cleared by every change of credentials, so only now; the keeper's end is the container's.
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if process.get("noNewPrivileges"):
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if seccomp_bpf:
+        seccomp.load(seccomp_bpf, 0)
+    if caps is not None:
+        effective, permitted, inheritable, ambient = (
+            capabilities.mask(caps.get(name, []))
+            for name in ("effective", "permitted", "inheritable", "ambient")
+        )
+        if identity.uid != 0:
+            # As Docker: a user that is not root gets none but the ambient ones.
+            effective &= ambient
+            permitted &= ambient
+        capabilities.capset(effective, permitted, inheritable)
+        capabilities.raise_ambient(ambient)
+    return path, process["args"], env
+
+
+def execute(path: str, args: list[str], env: dict[str, str]) -> None:
+    """execve(2), with errors in the words of Go's os/exec, which clients match."""
+    try:
+        os.execve(path, args, env)  # noqa: S606  # this is what a container is for
+    except OSError as exc:
+        raise StepError("exec", f"exec {path}: {_text(exc)}", exc.errno or 0) from exc
+
+
+def find_program(name: str, path: str) -> str:
+    """Return the file to execute for `name`: itself if it has a slash, else looked up on `path`.
+
+    Raises StepError("exec") with ENOENT, EACCES or EISDIR, worded as Go's exec.LookPath.
+    """
+    if not name:
+        raise StepError("exec", 'exec: "": executable file not found in $PATH', errno.ENOENT)
+    if "/" in name:
+        problem = _unfit(name)
+        if problem is None:
+            return name
+        text = _text(OSError(problem, os.strerror(problem)))
+        if problem == errno.ENOENT:
+            text = f"stat {name}: {text}"
+        raise StepError("exec", f'exec: "{name}": {text}', problem)
+    denied = False
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        problem = _unfit(candidate)
+        if problem is None:
+            return candidate
+        denied = denied or problem == errno.EACCES
+    if denied:
+        raise StepError("exec", f'exec: "{name}": permission denied', errno.EACCES)
+    raise StepError("exec", f'exec: "{name}": executable file not found in $PATH', errno.ENOENT)
+
+
+def _unfit(path: str) -> int | None:
+    """Return the errno for which `path` cannot be executed by this process, None if it can."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        return exc.errno
+    if stat.S_ISDIR(mode):
+        return errno.EISDIR
+    executable = os.access(path, os.X_OK, effective_ids=True)
+    return None if executable and mode & 0o111 else errno.EACCES
+
+
+def _text(exc: OSError) -> str:
+    """errno's text as Go prints it: with a small first letter."""
+    text = os.strerror(exc.errno or 0)
+    return text[:1].lower() + text[1:]
+
+
+def _environment(process: Process) -> dict[str, str]:
+    env: dict[str, str] = {}
+    for item in process.get("env", []):
+        key, equals, value = item.partition("=")
+        if equals:
+            env[key] = value
+    return env
+
+
+def _identity(process: Process, user: str, groups: list[str]) -> users.Identity:
+    """Look the user up in the container's own files, unless config.json gave numbers alone."""
+    given = process.get("user", {})
+    if user or groups or not given:
+        try:
+            return users.lookup(user, groups)
+        except ValueError as exc:
+            raise StepError("user", str(exc)) from exc
+    uid = given.get("uid", 0)
+    home = users.lookup(str(uid), []).home
+    return users.Identity(uid, given.get("gid", 0), given.get("additionalGids", []), home, "")
+
+
+def _limit(process: Process) -> None:
+    for limit in process.get("rlimits", []):
+        which = getattr(resource, limit["type"])
+        soft, hard = _rlim(limit["soft"]), _rlim(limit["hard"])
+        try:
+            resource.setrlimit(which, (soft, hard))
+        except (ValueError, PermissionError):
+            # Without CAP_SYS_RESOURCE a hard limit cannot go up: come as near as is allowed.
+            ceiling = resource.getrlimit(which)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                hard = ceiling if hard == resource.RLIM_INFINITY else min(hard, ceiling)
+                soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
+            resource.setrlimit(which, (soft, hard))
+
+
+def _rlim(value: int) -> int:
+    return resource.RLIM_INFINITY if value < 0 or value >= 1 << 63 else value
+
+
+def _own_stdio(uid: int) -> None:
+    """Give stdio to the user, who may want to open /dev/stdout again; /dev/null stays root's."""
+    if uid == 0:
+        return
+    for fd in (0, 1, 2):
+        info = os.fstat(fd)
+        null = stat.S_ISCHR(info.st_mode) and info.st_rdev == os.makedev(1, 3)
+        if not null and info.st_uid != uid:
+            try:
+                os.fchown(fd, uid, -1)
+            except OSError as exc:
+                # A read-only file system or an unmapped id: the program can still use what it has.
+                if exc.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
+                    raise
+
+
+def _enter_directory(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as exc:
+        text = f'chdir to cwd ("{cwd}") set in config.json failed: {_text(exc)}'
+        raise StepError("chdir", text, exc.errno or 0) from exc
+    # CVE-2024-21626: a leaked descriptor as working directory would lie outside of the root, and
+    # then getcwd(2) answers with a path that does not begin with "/".
+    try:
+        inside = os.getcwd().startswith("/")
+    except FileNotFoundError:
+        inside = False
+    if not inside:
+        raise StepError("chdir", f"working directory {cwd!r} is outside of the container's root")

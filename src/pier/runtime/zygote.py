@@ -1,0 +1,124 @@
+"""The zygote: a small warm Python that forks keepers. Started by pierd as
+
+    python -IS -c "…" with a read-only copy of the interpreter, see `command`
+
+It has loaded what a keeper needs and nothing else, so that a fork is all that a container costs;
+`gc.freeze` keeps the collector from writing into pages that the keepers share.
+"""
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+
+from pier.kernel import mount as mnt
+from pier.kernel.cgroups import Hierarchies, detect
+from pier.kernel.process import PR_SET_DUMPABLE, close_range, prctl, set_name, set_title
+from pier.runtime import protocol
+from pier.runtime.keeper import Keeper
+
+TITLE_ROOM = 160
+SOCKET_FD = 3
+
+
+def spawn(sock: socket.socket, log_fd: int) -> int:
+    """Start a zygote that serves the other end of `sock`; return its pid, the caller's child.
+
+    The interpreter is executed from a read-only bind mount that exists nowhere in the file system:
+    what runs in a container as /proc/self/exe, or is seen there by a hostile process, cannot be
+    opened for writing (CVE-2019-5736). stderr goes to `log_fd`.
+    """
+    python = os.path.realpath(sys.executable)
+    package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys; sys.path.append({package_root!r})\nfrom pier.runtime.zygote import main\nmain()"
+    # Room in argv for the titles that keepers give themselves.
+    args = [python, "-IS", "-c", code, " " * TITLE_ROOM]
+    exe_fd = _readonly_copy(python)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _exec_zygote(exe_fd, args, sock.fileno(), log_fd)
+        return pid
+    finally:
+        if exe_fd >= 0:
+            os.close(exe_fd)
+
+
+def _readonly_copy(path: str) -> int:
+    """Open a file through a read-only detached mount of it."""
+    fd = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
+    try:
+        mnt.mount_setattr(fd, mnt.MOUNT_ATTR_RDONLY)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _exec_zygote(exe_fd: int, args: list[str], sock_fd: int, log_fd: int) -> None:
+    """In the fork: nothing but system calls, since other threads of pierd held locks."""
+    try:
+        null_fd = os.open("/dev/null", os.O_RDWR)
+        os.dup2(sock_fd, SOCKET_FD)
+        os.dup2(null_fd, 0)
+        os.dup2(null_fd, 1)
+        os.dup2(log_fd, 2)
+        os.set_inheritable(SOCKET_FD, True)
+        os.setsid()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execve(exe_fd, args, {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")})  # noqa: S606
+    finally:
+        os._exit(127)
+
+
+def main() -> None:
+    """Fork a keeper for each request, until pierd closes the socket."""
+    sock = socket.socket(fileno=SOCKET_FD)
+    sock.setblocking(True)
+    close_range(SOCKET_FD + 1)
+    prctl(PR_SET_DUMPABLE, 0)
+    set_name("pier-zygote")
+    set_title("pier zygote")
+    # Keepers are not waited for: pierd knows of their end by their sockets.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    hierarchies = detect()
+    json.loads(json.dumps({"warm": [1, 2.5, None, "é"]}))
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    while True:
+        try:
+            received = protocol.receive(sock)
+        except ValueError:
+            continue
+        if received is None:
+            return
+        packet, fds = received
+        pid = os.fork()
+        if pid == 0:
+            sock.close()
+            _keep(packet["bundle"], fds[0], hierarchies)
+        for fd in fds:
+            os.close(fd)
+        protocol.send(sock, {"re": packet["seq"], "pid": pid})
+
+
+def _keep(bundle: str, channel_fd: int, hierarchies: Hierarchies) -> None:
+    """In the fork: be a keeper, and end."""
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        set_name("pier-keeper")
+        set_title(f"pier keeper {os.path.basename(bundle)}")
+        keeper = Keeper(bundle, hierarchies)
+        keeper.run(socket.socket(fileno=channel_fd))
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
