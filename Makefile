@@ -1,0 +1,55 @@
+# Every target does its own set-up on a fresh Debian or Ubuntu, as root, and is quick the second
+# time: Debian packages are installed only when missing, the virtual environment is made again only
+# when a lock file or the interpreter changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := test
+.PHONY: test lint unit kernel client crash demo bench venv clean
+
+PYTEST := .venv/bin/pytest -q --timeout 180
+
+# One after another: the rings share two cores and the machine's cgroups.
+.NOTPARALLEL:
+
+test: lint unit kernel client crash
+
+venv:
+	@tools/venv.sh
+
+# typed: the parts of tests/ and bench/ that hold logic of their own, each checked as its own
+# program, since several directories have a conftest.py.
+lint: venv
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	MYPYPATH=src .venv/bin/mypy tests/*.py
+	MYPYPATH=src:tests .venv/bin/mypy tests/client
+	.venv/bin/mypy bench
+	.venv/bin/lint-imports
+
+unit: venv
+	$(PYTEST) tests/unit
+
+kernel: venv
+	@tools/packages.sh busybox-static libseccomp2 util-linux procps
+	$(PYTEST) tests/kernel
+
+client: venv
+	@tools/packages.sh busybox-static libseccomp2 util-linux procps mmdebstrap skopeo
+	PATH="$$(tools/docker_cli.sh):$$PATH" $(PYTEST) tests/client
+
+crash: venv
+	@tools/packages.sh busybox-static libseccomp2 util-linux procps
+	PATH="$$(tools/docker_cli.sh):$$PATH" $(PYTEST) tests/crash
+
+demo: venv
+	@tools/packages.sh libseccomp2 util-linux procps mmdebstrap
+	@tools/demo.sh
+
+bench: venv
+	@tools/packages.sh busybox-static libseccomp2 util-linux procps mmdebstrap
+	PATH="$$(tools/docker_cli.sh):$$PATH" .venv/bin/python bench/run.py
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

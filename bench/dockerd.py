@@ -1,0 +1,142 @@
+"""Debian sid's dockerd, run beside Pier in a root file system of its own.
+
+The root is made once by mmdebstrap below `.cache/peers`, or taken from where PIER_PEERS_ROOT
+says. dockerd runs in its own mount and network namespace, with `root` as its root and everything
+it writes below one directory that is thrown away: the machine's own Docker, mounts, links and
+firewall are never touched.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from types import TracebackType
+from typing import Self
+
+PACKAGES = "ca-certificates,docker.io,docker-cli,containerd,runc,iptables,iproute2,procps"
+
+# Runs inside the new mount namespace: the root's own /run and /tmp are fresh, `shared` appears
+# as /mnt, the last step replaces this shell with the command.
+ENTER = """
+root=$1 shared=$2; shift 2
+mount --bind "$root" "$root"
+for m in proc sys dev; do mount --rbind "/$m" "$root/$m"; done
+mkdir -p "$root/.old"
+mount --bind "$shared" "$root/mnt"
+mount -t tmpfs tmpfs "$root/run"
+mount -t tmpfs tmpfs "$root/tmp"
+cd "$root"
+pivot_root . .old
+umount -l /.old
+ip link set lo up || true
+exec "$@"
+"""
+
+
+def find_root(cache: str) -> str:
+    """Return the root with the peers in it, making it below `cache` when it is not there yet."""
+    given = os.environ.get("PIER_PEERS_ROOT")
+    if given:
+        return os.path.realpath(given)
+    root = os.path.join(cache, "peers", "root")
+    if not os.path.exists(os.path.join(root, "usr/sbin/dockerd")):
+        staging = root + ".new"
+        shutil.rmtree(staging, ignore_errors=True)
+        os.makedirs(staging)
+        subprocess.run(
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                '--aptopt=Acquire::Check-Valid-Until "false"',
+                f"--include={PACKAGES}",
+                "sid",
+                staging,
+                _mirror(),
+            ],
+            check=True,
+        )
+        shutil.rmtree(root, ignore_errors=True)
+        os.rename(staging, root)
+    return root
+
+
+def _mirror() -> str:
+    """Return the archive that this machine's own Debian sources name, whatever the release."""
+    for directory, _, names in os.walk("/etc/apt"):
+        for name in sorted(names):
+            if not name.endswith((".list", ".sources")):
+                continue
+            with open(os.path.join(directory, name)) as file:
+                for word in file.read().split():
+                    if word.startswith(("http://", "https://")) and word.rstrip("/").endswith(
+                        "/debian"
+                    ):
+                        return word
+    raise RuntimeError("no Debian archive in /etc/apt; set PIER_PEERS_ROOT")
+
+
+class Dockerd:
+    """A running dockerd. `host` is its DOCKER_HOST, `pid` its process; a context manager."""
+
+    def __init__(self, root: str, *flags: str) -> None:
+        self.root = root
+        self.shared = tempfile.mkdtemp(prefix="pier-dockerd-", dir="/var/tmp")
+        self.host = f"unix://{self.shared}/docker.sock"
+        self.log = os.path.join(self.shared, "dockerd.log")
+        command = [
+            *("unshare", "--mount", "--net", "--propagation", "private"),
+            *("bash", "-ec", ENTER, "peers", root, self.shared),
+            *("dockerd", "-H", "unix:///mnt/docker.sock", "-p", "/mnt/docker.pid"),
+            *("--data-root", "/mnt/data", "--exec-root", "/run/docker", *flags),
+        ]
+        # dockerd refuses to start beside the cgroup of another's containers only by name, and
+        # removes what it made; the empty parent it leaves is removed in __exit__.
+        self._cgroups = _docker_cgroups()
+        with open(self.log, "wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if self._answers():
+                return self
+            time.sleep(0.1)
+        with open(self.log) as file:
+            tail = file.read()[-4000:]
+        self.__exit__(None, None, None)
+        raise RuntimeError(f"dockerd did not start:\n{tail}")
+
+    def _answers(self) -> bool:
+        environment = {**os.environ, "DOCKER_HOST": self.host}
+        found = subprocess.run(
+            ["docker", "version"], env=environment, capture_output=True, check=False
+        )
+        return found.returncode == 0
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for path in sorted(_docker_cgroups() - self._cgroups, reverse=True):
+            os.rmdir(path)
+        shutil.rmtree(self.shared)
+
+
+def _docker_cgroups() -> set[str]:
+    found: set[str] = set()
+    for directory, names, _ in os.walk("/sys/fs/cgroup"):
+        found.update(os.path.join(directory, name) for name in names if name == "docker")
+    return found

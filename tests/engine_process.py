@@ -1,0 +1,288 @@
+"""A real pierd of the tests' own, and proof that it left nothing behind.
+
+Everything it owns lies below one temporary directory, whose name therefore also finds what leaked:
+mounts, processes (by command line, environment, descriptors, mounts) and directories. Cgroups are
+found by comparing what existed before with what is there, empty, afterwards.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pexpect
+
+CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class Client:
+    """A client's command line, bound to one engine."""
+
+    def __init__(self, command: str, env: dict[str, str]) -> None:
+        self.command = command
+        self.env = env
+
+    def __call__(
+        self, *args: str, check: bool = True, stdin: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the client with text in and out; a failure shows what was run and what came back."""
+        done = self.raw(*args, stdin=stdin.encode(), timeout=timeout, check=False)
+        text = subprocess.CompletedProcess(
+            done.args,
+            done.returncode,
+            done.stdout.decode(errors="backslashreplace"),
+            done.stderr.decode(errors="backslashreplace"),
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"exit code {done.returncode}: {' '.join(done.args)}\n"
+                f"--- stdout\n{text.stdout}\n--- stderr\n{text.stderr}"
+            )
+        return text
+
+    def raw(
+        self, *args: str, check: bool = True, stdin: bytes = b"", timeout: float = 60
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the client with bytes in and out."""
+        command = [self.command, *args]
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, env=self.env, timeout=timeout, check=False
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"exit code {done.returncode}: {' '.join(command)}\n{done.stderr!r}"
+            )
+        return done
+
+    def popen(self, *args: str, **kwargs: Any) -> subprocess.Popen[bytes]:
+        """Start the client with pipes on all three; the caller ends it."""
+        pipe = subprocess.PIPE
+        options = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "env": self.env, **kwargs}
+        return subprocess.Popen([self.command, *args], **options)
+
+    def terminal(self, *args: str, rows: int = 24, columns: int = 80) -> "pexpect.spawn[str]":
+        """Start the client on a pseudo-terminal; the caller closes it."""
+        return pexpect.spawn(
+            self.command,
+            list(args),
+            env={**self.env, "TERM": "xterm"},
+            encoding="utf-8",
+            dimensions=(rows, columns),
+            timeout=30,
+            echo=False,
+        )
+
+
+class EngineProcess:
+    """A pierd with its own socket, roots and pidfile; `start`, then `close`."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="pier-test-", dir="/var/tmp")
+        self.socket = os.path.join(self.directory, "pier.sock")
+        self.host = f"unix://{self.socket}"
+        self.data_root = os.path.join(self.directory, "data")
+        self.exec_root = os.path.join(self.directory, "exec")
+        self.pidfile = os.path.join(self.directory, "pierd.pid")
+        self.log = os.path.join(self.directory, "pierd.log")
+        config = os.path.join(self.directory, "docker-config")
+        os.mkdir(config)
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": self.directory,
+            "DOCKER_HOST": self.host,
+            "DOCKER_CONFIG": config,
+            "LANG": "C.UTF-8",
+        }
+        self.docker = Client("docker", self.env)
+        self.pier = Client(os.path.join(sysconfig.get_path("scripts"), "pier"), self.env)
+        self._cgroups_before = set(_container_cgroups())
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *flags: str) -> None:
+        """Start pierd and wait until it answers on its socket."""
+        command = [
+            os.path.join(sysconfig.get_path("scripts"), "pierd"),
+            *("-H", self.host, "--data-root", self.data_root, "--exec-root", self.exec_root),
+            *("--pidfile", self.pidfile, *flags),
+        ]
+        # Without the options that warn about development: what users run is what is tested.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIER_"))}
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        process = self._process
+        wait_until(
+            lambda: process.poll() is not None or self._answers(), "pierd answers", seconds=30
+        )
+        assert process.poll() is None, f"pierd ended with {process.returncode}:\n{self.log_tail()}"
+
+    def _answers(self) -> bool:
+        done = self.docker("version", "--format", "{{.Server.Version}}", check=False)
+        return done.returncode == 0
+
+    def stop(self) -> int:
+        """End pierd as an administrator would, with SIGTERM; return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError(f"pierd ignored SIGTERM:\n{self.log_tail()}") from None
+
+    def kill(self) -> None:
+        """End pierd in the middle of whatever it does, with SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def remove_containers(self) -> None:
+        found = self.docker("ps", "--all", "--quiet", "--no-trunc").stdout.split()
+        if found:
+            self.docker("rm", "--force", "--volumes", *found)
+
+    def log_tail(self, lines: int = 60, offset: int = 0) -> str:
+        """Return the last lines of pierd's log that lie beyond byte `offset`."""
+        with open(self.log, errors="replace") as log:
+            log.seek(offset)
+            return "".join(log.readlines()[-lines:])
+
+    def log_size(self) -> int:
+        return os.path.getsize(self.log)
+
+    def close(self) -> None:
+        """Remove every container, end pierd and check that nothing of it is left."""
+        try:
+            if self._process is not None and self._process.poll() is None:
+                self.remove_containers()
+                code = self.stop()
+                assert code == 0, f"pierd ended with {code}:\n{self.log_tail()}"
+            self.assert_nothing_left()
+        finally:
+            self._sweep()
+
+    def assert_nothing_left(self) -> None:
+        """Fail with a list of what leaked; what ends on its own gets a moment to do so."""
+        found: list[str] = []
+
+        def clean() -> bool:
+            found[:] = self._leftovers()
+            return not found
+
+        try:
+            wait_until(clean, "nothing is left", seconds=10)
+        except AssertionError:
+            raise AssertionError(
+                "left behind:\n  " + "\n  ".join(found) + f"\n--- pierd's log\n{self.log_tail()}"
+            ) from None
+
+    def _leftovers(self) -> list[str]:
+        found = [f"mount: {line}" for line in _lines("/proc/self/mountinfo") if self._names(line)]
+        found += [f"process: {pid} {_command_line(pid)}" for pid in self._processes()]
+        found += [
+            f"cgroup: {path}"
+            for path in _container_cgroups()
+            if path not in self._cgroups_before and not _lines(path + "/cgroup.procs")
+        ]
+        for directory in (
+            os.path.join(self.exec_root, "containers"),
+            os.path.join(self.data_root, "containers"),
+            os.path.join(self.data_root, "staging"),
+            os.path.join(self.data_root, "ingest"),
+            os.path.join(self.data_root, "trash"),
+        ):
+            if os.path.isdir(directory):
+                found += [f"file: {directory}/{name}" for name in os.listdir(directory)]
+        return found
+
+    def _names(self, text: str) -> bool:
+        return self.directory in text
+
+    def _processes(self) -> Iterator[int]:
+        """Yield the processes that have anything to do with this engine's directory."""
+        ours = {os.getpid(), os.getppid()}
+        for name in os.listdir("/proc"):
+            if not name.isdecimal() or int(name) in ours:
+                continue
+            texts = [f"/proc/{name}/{part}" for part in ("cmdline", "environ", "mountinfo")]
+            if any(self._names(line) for path in texts for line in _lines(path)) or any(
+                self._names(target) for target in _links(f"/proc/{name}/fd")
+            ):
+                yield int(name)
+
+    def _sweep(self) -> None:
+        """End and remove whatever a failed run left, so that the machine is as it was."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        for pid in list(self._processes()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for line in reversed(_lines("/proc/self/mountinfo")):
+            if self._names(line):
+                subprocess.run(["umount", "--lazy", line.split()[4]], check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 15) -> None:
+    """Poll `condition` until it is true; fail, saying `what` was awaited, when it never is."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.02)
+
+
+def _container_cgroups() -> Iterator[str]:
+    for directory, names, _ in os.walk("/sys/fs/cgroup"):
+        for name in names:
+            if CONTAINER_ID.fullmatch(name):
+                yield os.path.join(directory, name)
+
+
+def _lines(path: str) -> list[str]:
+    """Return a file's lines, none when it is gone or not ours to read."""
+    try:
+        with open(path, errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def _links(directory: str) -> Iterator[str]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        try:
+            yield os.readlink(os.path.join(directory, name))
+        except OSError:
+            continue
+
+
+def _command_line(pid: int) -> str:
+    return " ".join(_lines(f"/proc/{pid}/cmdline")).replace("\0", " ")
