@@ -1,0 +1,157 @@
+"""Request bodies: JSON as Go's decoder would have it, and archives read from threads.
+
+Go reads a null as "not given"; msgspec does not, so nulls are taken out first. In the maps of the
+API a null value stands for the empty value and its key counts: there it becomes `{}`, or stays
+where the model says that it may be null.
+"""
+
+import asyncio
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import StreamReader, web
+
+from pier.errors import InvalidParameter
+
+T = TypeVar("T")
+
+MAX_JSON_BYTES = 16 << 20
+_MAPS_OF_OBJECTS = frozenset({"EndpointsConfig", "ExposedPorts", "Volumes"})
+_MAPS_WITH_NULLS = frozenset({"PortBindings"})
+_WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+?)`(?: - at `(?:key in )?\$\.?(.*)`)?")
+
+
+async def read_json(request: web.BaseRequest) -> dict[str, Any] | None:
+    """Return the body's JSON object without its nulls, None when there is no body.
+
+    Raises InvalidParameter in Docker's words: another content type, no JSON, no object.
+    """
+    content = await _read(request)
+    if not content:
+        return None
+    _check_content_type(request.headers.get("Content-Type", ""))
+    if content.isspace():
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
+    try:
+        value = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise InvalidParameter(f"invalid JSON: {exc}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidParameter(
+            f"invalid JSON: json: cannot unmarshal {_kind(value)} into an object"
+        )
+    return without_nulls(value)
+
+
+async def read_as(request: web.BaseRequest, into: type[T], *, required: bool = False) -> T:
+    """Return the body converted to a struct, which is made of defaults when there is no body.
+
+    With `required`, a missing body is an InvalidParameter.
+    """
+    value = await read_json(request)
+    if value is None and required:
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
+    return convert(value or {}, into)
+
+
+def convert(value: dict[str, Any], into: type[T]) -> T:
+    """Convert a decoded object to a struct. Raises InvalidParameter for a value of a wrong type."""
+    try:
+        return msgspec.convert(value, into)
+    except msgspec.ValidationError as exc:
+        if match := _WRONG_TYPE.fullmatch(str(exc)):
+            wanted, got, path = match.groups()
+            place = f" into field {path}" if path else ""
+            text = f"json: cannot unmarshal {got}{place} of type {wanted}"
+        else:
+            text = str(exc)
+        raise InvalidParameter(f"invalid JSON: {text}") from None
+
+
+def without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without the keys whose value is null, at every depth."""
+    return {key: _clean(key, item) for key, item in value.items() if item is not None}
+
+
+def _clean(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        if key in _MAPS_OF_OBJECTS:
+            return {name: without_nulls(item or {}) for name, item in value.items()}
+        if key in _MAPS_WITH_NULLS:
+            return value
+        return without_nulls(value)
+    if isinstance(value, list):
+        return [without_nulls(item) if isinstance(item, dict) else item for item in value]
+    return value
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case bool():
+            return "bool"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case _:
+            return "array"
+
+
+def _check_content_type(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if not kind:
+        raise InvalidParameter("malformed Content-Type header (): mime: no media type")
+    if kind != "application/json":
+        raise InvalidParameter(
+            f"unsupported Content-Type header ({kind}): must be 'application/json'"
+        )
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    content = request.content
+    if content.at_eof():
+        return b""
+    parts = []
+    total = 0
+    while part := await content.readany():
+        total += len(part)
+        if total > MAX_JSON_BYTES:
+            raise InvalidParameter(f"request body is larger than {MAX_JSON_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+class BodyReader:
+    """A request's body as a binary file that a thread reads, while the loop goes on receiving it.
+
+    Memory is bounded by the connection's flow control. Reads raise ConnectionError when the client
+    went away. Not for the loop's own thread, which it would wait for.
+    """
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._loop = asyncio.get_running_loop()
+        self._buffer = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes, fewer only at the end; the rest of the body when negative."""
+        parts = []
+        wanted = size
+        while wanted != 0:
+            part = self._buffer or self._receive()
+            if not part:
+                break
+            taken = part if wanted < 0 else part[:wanted]
+            self._buffer = part[len(taken) :]
+            parts.append(taken)
+            wanted = wanted if wanted < 0 else wanted - len(taken)
+        return b"".join(parts)
+
+    def readable(self) -> bool:
+        return True
+
+    def _receive(self) -> bytes:
+        return asyncio.run_coroutine_threadsafe(self._content.readany(), self._loop).result()

@@ -1,0 +1,186 @@
+"""Routes of containers."""
+
+from typing import Any
+
+from aiohttp import web
+
+from pier.api.answers import empty_answer, json_answer
+from pier.api.body import convert, read_json
+from pier.api.call import Call
+from pier.api.hijack import hijack
+from pier.api.router import Routes
+from pier.api.streaming import send_bytes, send_result, stream_type
+from pier.errors import InvalidParameter
+from pier.model.api_containers import AttachOptions, LogOptions
+from pier.model.container import CreateRequest
+from pier.model.detach_keys import parse_detach_keys
+from pier.model.filters import Filters
+
+_LIST_FILTERS = frozenset(
+    {
+        *("ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task"),
+        *("label", "name", "network", "publish", "since", "status", "volume"),
+    }
+)
+_PRUNE_FILTERS = frozenset({"label", "label!", "until"})
+_BESIDE_CONFIG = frozenset({"HostConfig", "NetworkingConfig"})
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    summaries = await call.engine.containers.list(
+        all=call.flag("all"),
+        limit=call.integer("limit") or 0,
+        size=call.flag("size"),
+        filters=Filters.parse(call.text("filters"), _LIST_FILTERS),
+    )
+    return json_answer(summaries)
+
+
+async def create(call: Call) -> web.StreamResponse:
+    request = _create_request(await read_json(call.request))
+    response = await call.engine.containers.create(
+        request, name=call.text("name"), platform=call.text("platform")
+    )
+    return json_answer(response, 201)
+
+
+def _create_request(body: dict[str, Any] | None) -> CreateRequest:
+    if body is None:
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
+    if not body.keys() - _BESIDE_CONFIG:
+        raise InvalidParameter("config cannot be empty in order to create a container")
+    for key in ("Cmd", "Entrypoint"):
+        # A command may be one string, which is one word and not split (strslice in Docker's model).
+        if isinstance(body.get(key), str):
+            body[key] = [body[key]]
+    return convert(body, CreateRequest)
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    return json_answer(await call.engine.containers.inspect(call.name, size=call.flag("size")))
+
+
+async def top(call: Call) -> web.StreamResponse:
+    return json_answer(await call.engine.containers.top(call.name, call.text("ps_args", "-ef")))
+
+
+async def logs(call: Call) -> web.StreamResponse:
+    options = LogOptions(
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        follow=call.flag("follow"),
+        timestamps=call.flag("timestamps"),
+        details=call.flag("details"),
+        since=call.timestamp("since"),
+        until=call.timestamp("until"),
+        tail=_tail(call.text("tail")),
+    )
+    if not (options.stdout or options.stderr):
+        raise InvalidParameter("Bad parameters: you must choose at least one stream")
+    parts = call.engine.containers.logs(call.name, options)
+    kind = stream_type(call, tty=call.engine.containers.tty(call.name))
+    return await send_bytes(call, kind, parts)
+
+
+def _tail(text: str) -> int | None:
+    """Return how many lines; Docker takes "all", a negative number and nonsense for all of them."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+async def attach(call: Call) -> web.StreamResponse:
+    options = AttachOptions(
+        stdin=call.flag("stdin"),
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        stream=call.flag("stream"),
+        logs=call.flag("logs"),
+        detach_keys=parse_detach_keys(call.text("detachKeys")),
+    )
+    attachment = call.engine.containers.prepare_attach(call.name, options)
+    return await hijack(call, attachment.hand_over, tty=attachment.tty)
+
+
+async def wait(call: Call) -> web.StreamResponse:
+    result = call.engine.containers.wait(call.name, call.text("condition"))
+    return await send_result(call, result)
+
+
+async def start(call: Call) -> web.StreamResponse:
+    if (call.request.content_length or 0) > len("{}\r\n\r\n"):
+        raise InvalidParameter(
+            "starting container with non-empty request body was deprecated since API v1.22 "
+            "and removed in v1.24"
+        )
+    await call.engine.containers.start(call.name)
+    return empty_answer(204)
+
+
+async def stop(call: Call) -> web.StreamResponse:
+    signal, timeout_s = call.text("signal"), call.integer("t")
+    await call.engine.containers.stop(call.name, signal=signal, timeout_s=timeout_s)
+    return empty_answer(204)
+
+
+async def restart(call: Call) -> web.StreamResponse:
+    signal, timeout_s = call.text("signal"), call.integer("t")
+    await call.engine.containers.restart(call.name, signal=signal, timeout_s=timeout_s)
+    return empty_answer(204)
+
+
+async def kill(call: Call) -> web.StreamResponse:
+    await call.engine.containers.kill(call.name, signal=call.text("signal") or "SIGKILL")
+    return empty_answer(204)
+
+
+async def pause(call: Call) -> web.StreamResponse:
+    await call.engine.containers.pause(call.name)
+    return empty_answer(204)
+
+
+async def unpause(call: Call) -> web.StreamResponse:
+    await call.engine.containers.unpause(call.name)
+    return empty_answer(204)
+
+
+async def rename(call: Call) -> web.StreamResponse:
+    await call.engine.containers.rename(call.name, call.text("name"))
+    return empty_answer(204)
+
+
+async def resize(call: Call) -> web.StreamResponse:
+    height, width = call.size("h", "height"), call.size("w", "width")
+    await call.engine.containers.resize(call.name, height=height, width=width)
+    return empty_answer(200)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    await call.engine.containers.remove(
+        call.name, force=call.flag("force"), volumes=call.flag("v"), link=call.flag("link")
+    )
+    return empty_answer(204)
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    filters = Filters.parse(call.text("filters"), _PRUNE_FILTERS)
+    return json_answer(await call.engine.containers.prune(filters))
+
+
+ROUTES: Routes = {
+    "GET /containers/json": list_,
+    "POST /containers/create": create,
+    "POST /containers/prune": prune,
+    "GET /containers/{name}/json": inspect,
+    "GET /containers/{name}/top": top,
+    "GET /containers/{name}/logs": logs,
+    "POST /containers/{name}/attach": attach,
+    "POST /containers/{name}/wait": wait,
+    "POST /containers/{name}/start": start,
+    "POST /containers/{name}/stop": stop,
+    "POST /containers/{name}/restart": restart,
+    "POST /containers/{name}/kill": kill,
+    "POST /containers/{name}/pause": pause,
+    "POST /containers/{name}/unpause": unpause,
+    "POST /containers/{name}/rename": rename,
+    "POST /containers/{name}/resize": resize,
+    "DELETE /containers/{name}": remove,
+}

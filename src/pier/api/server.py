@@ -1,0 +1,96 @@
+"""The API's server: one handler for every request, on any number of listening sockets."""
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pier.api import containers, execs, images, refused, system
+from pier.api.answers import error_answer
+from pier.api.call import Call
+from pier.api.connection import Connection, ConnectionServer
+from pier.api.hijack import Taken
+from pier.api.router import Router
+from pier.errors import PierError
+
+if TYPE_CHECKING:
+    from pier.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 5.0
+# Archives come in through here: fewer and larger reads, and bounded memory all the same.
+READ_BUFFER_BYTES = 256 << 10
+
+
+class ApiServer:
+    """Serves one engine. Sockets given to `serve` are listening, and stay the caller's."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._router = Router(
+            system.ROUTES, containers.ROUTES, execs.ROUTES, images.ROUTES, refused.ROUTES
+        )
+        self._connections = ConnectionServer(
+            self._answer,
+            access_log=None,
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+            tcp_keepalive=False,
+        )
+        self._listeners: list[asyncio.Server] = []
+
+    async def serve(self, sockets: list[socket.socket]) -> None:
+        """Accept clients from now on."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            # A duplicate, since the listener closes its socket.
+            self._listeners.append(
+                await loop.create_unix_server(self._connections, sock=sock.dup())
+            )
+
+    async def close(self) -> None:
+        """Stop accepting, end the endless answers, let the others finish for a few seconds."""
+        for listener in self._listeners:
+            listener.close()
+        self._connections.cancel_streams()
+        await self._connections.shutdown(STOP_TIMEOUT_S)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await self._handled(request)
+        if not isinstance(response, Taken):
+            connection = request.protocol
+            assert isinstance(connection, Connection)
+            connection.speak_http()
+        return response
+
+    async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            if "Expect" in request.headers:
+                _continue(request)
+            path = request.path_qs.partition("?")[0]
+            handler, version, name = self._router.find(request.method, path)
+            return await handler(Call(self._engine, request, version, name))
+        except PierError as exc:
+            log.debug("%s %s: %s", request.method, request.path, exc)
+            return _failed(request, exc)
+        except ConnectionError:
+            raise
+        except Exception as exc:
+            log.exception("%s %s failed", request.method, request.path)
+            return _failed(request, exc)
+
+
+def _failed(request: web.BaseRequest, exc: Exception) -> web.StreamResponse:
+    if request.writer.output_size > 0:
+        # The head of another answer is out: all that is left is to end the connection.
+        raise ConnectionResetError("stream broke off") from exc
+    return error_answer(exc)
+
+
+def _continue(request: web.BaseRequest) -> None:
+    """Let a client go on that asks before it sends a large body (RFC 9110, 10.1.1)."""
+    if request.headers["Expect"].lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

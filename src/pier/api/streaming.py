@@ -1,0 +1,103 @@
+"""Answers that are sent as they come to be: log streams, events, progress, the end of a wait.
+
+The head goes out at once, since clients wait for it before they do the next thing (`docker run`
+starts the container when the head of `wait` has arrived). After that the status is gone: a failure
+is a record in the stream where the stream has records, and a broken connection where it has not.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from pier.api.answers import HEADERS
+from pier.api.call import Call
+from pier.api.errors import error_line
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+RAW_STREAM = "application/vnd.docker.raw-stream"
+MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
+
+
+def stream_type(call: Call, *, tty: bool) -> str:
+    """Return the content type of a log stream: the multiplexed one has a name since API 1.42."""
+    return RAW_STREAM if tty or call.version < (1, 42) else MULTIPLEXED_STREAM
+
+
+async def begin(call: Call, content_type: str) -> web.StreamResponse:
+    """Send the head of a chunked answer."""
+    response = web.StreamResponse(headers=HEADERS | {"Content-Type": content_type})
+    await response.prepare(call.request)
+    return response
+
+
+async def send_bytes(
+    call: Call, content_type: str, parts: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    """Send what `parts` yields, until it ends or the client goes away."""
+    with call.connection.stream():
+        response = await begin(call, content_type)
+        try:
+            async for part in parts:
+                await response.write(part)
+        except ConnectionError:
+            raise
+        except Exception as exc:
+            # No record can say it, and a proper end of the chunks would say all is well.
+            log.exception("%s broke off", call.request.path)
+            raise ConnectionResetError("stream broke off") from exc
+        finally:
+            await _close(parts)
+        await response.write_eof()
+    return response
+
+
+async def _close(parts: AsyncIterator[Any]) -> None:
+    """End a generator now: what it holds (a subscription, a file) is not left to the collector."""
+    if isinstance(parts, AsyncGenerator):
+        await parts.aclose()
+
+
+async def send_progress(call: Call, lines: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send progress lines to their end; a failure becomes the last line.
+
+    What makes progress goes on when the client goes away, as far as it does not need the client.
+    """
+    response = await begin(call, JSON)
+    try:
+        async for line in lines:
+            await response.write(line)
+    except ConnectionError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - whatever failed, the stream is all that is left
+        log.info("%s failed: %s", call.request.path, exc)
+        await response.write(error_line(exc))
+    await response.write_eof()
+    return response
+
+
+async def send_values(call: Call, values: AsyncIterator[Any]) -> web.StreamResponse:
+    """Send each value as a line of JSON, until they end or the client goes away."""
+    encode = msgspec.json.Encoder().encode
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            async for value in values:
+                yield encode(value) + b"\n"
+        finally:
+            await _close(values)
+
+    return await send_bytes(call, JSON, lines())
+
+
+async def send_result(call: Call, result: Awaitable[Any]) -> web.StreamResponse:
+    """Send the head now and the awaited value as JSON when it is there."""
+    with call.connection.stream():
+        response = await begin(call, JSON)
+        await response.write(msgspec.json.encode(await result) + b"\n")
+        await response.write_eof()
+    return response

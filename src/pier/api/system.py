@@ -1,0 +1,54 @@
+"""Routes of the engine itself: _ping, version, info, events."""
+
+from aiohttp import web
+
+from pier.api.answers import json_answer, text_answer
+from pier.api.call import Call
+from pier.api.router import Routes
+from pier.api.streaming import send_values
+from pier.model.filters import Filters
+
+# Docker does not check the keys of event filters; an unknown one would silently match everything.
+_EVENT_FILTERS = frozenset(
+    {
+        *("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"),
+        *("scope", "secret", "service", "type", "volume"),
+    }
+)
+# Builder-Version 1 keeps clients from BuildKit, which builds over gRPC.
+_PING_HEADERS = {
+    "Builder-Version": "1",
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+
+
+async def ping(call: Call) -> web.StreamResponse:
+    return text_answer("OK", _PING_HEADERS)
+
+
+async def version(call: Call) -> web.StreamResponse:
+    return json_answer(call.engine.system.version())
+
+
+async def info(call: Call) -> web.StreamResponse:
+    return json_answer(await call.engine.system.info())
+
+
+async def events(call: Call) -> web.StreamResponse:
+    subscription = call.engine.events.subscribe(
+        since=call.timestamp("since"),
+        until=call.timestamp("until"),
+        filters=Filters.parse(call.text("filters"), _EVENT_FILTERS),
+    )
+    return await send_values(call, subscription)
+
+
+ROUTES: Routes = {
+    "GET /_ping": ping,
+    "HEAD /_ping": ping,
+    "GET /version": version,
+    "GET /info": info,
+    "GET /events": events,
+}

@@ -1,0 +1,202 @@
+"""pierd: the engine as a program. It wires settings, engine and API, and lives until a signal.
+
+SIGTERM and SIGINT end pierd, not the containers: their keepers go on, and the next pierd finds
+them. SIGUSR1 writes the stacks of all threads to stderr.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvloop
+
+from pier import __version__
+from pier.api.listeners import Listeners
+from pier.api.server import ApiServer
+from pier.engine.engine import Engine
+from pier.engine.settings import Settings, parse, usage
+from pier.errors import Conflict, PierError
+from pier.model.version import API_VERSION, ENGINE_VERSION
+
+log = logging.getLogger("pier")
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run pierd with these arguments, without the program's name; return its exit status."""
+    try:
+        invocation = parse(sys.argv[1:] if argv is None else argv)
+    except PierError as exc:
+        return _complain(exc.message)
+    match invocation.action:
+        case "help":
+            print(usage())  # noqa: T201 - asked for
+            return 0
+        case "version":
+            print(  # noqa: T201 - asked for
+                f"Pier version {__version__}, Docker Engine {ENGINE_VERSION}, API {API_VERSION}"
+            )
+            return 0
+        case "validate":
+            return _complain("configuration OK", status=0)
+        case "run":
+            return _run(invocation.settings)
+
+
+def _complain(text: str, status: int = 1) -> int:
+    print(text, file=sys.stderr)  # noqa: T201 - before there is a log
+    return status
+
+
+def _run(settings: Settings) -> int:
+    if os.geteuid() != 0:
+        return _complain("pierd needs to be started with root privileges")
+    _log_to_stderr(settings)
+    os.umask(0o022)
+    _raise_descriptor_limit()
+    faulthandler.register(signal.SIGUSR1)
+    try:
+        with (
+            _pidfile(settings.pidfile),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(_serve(settings))
+    except PierError as exc:
+        return _complain(f"failed to start daemon: {exc.message}")
+    except OSError as exc:
+        return _complain(f"failed to start daemon: {exc}")
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    """Open everything, say so, wait for the end, close everything in reverse."""
+    stop = _stop_signal()
+    listeners = Listeners()
+    try:
+        # First the sockets: a second pierd must fail before it touches the first one's state.
+        listeners.open(settings.hosts, settings.group, os.environ)
+        engine = Engine(settings)
+        await engine.open()
+        try:
+            server = ApiServer(engine)
+            await server.serve(listeners.sockets)
+            _announce(listeners)
+            await stop.wait()
+            _notify("STOPPING=1")
+            await server.close()
+        finally:
+            await engine.close()
+    finally:
+        listeners.close()
+    log.info("Daemon shutdown complete")
+
+
+def _announce(listeners: Listeners) -> None:
+    # What was made so far stays: the collector need not walk it again, and again.
+    gc.collect()
+    gc.freeze()
+    log.info("Daemon has completed initialization")
+    for sock in listeners.sockets:
+        log.info("API listen on %s", sock.getsockname())
+    _notify("READY=1")
+
+
+def _stop_signal() -> asyncio.Event:
+    """Return the event that SIGTERM and SIGINT set. SIGHUP has nothing to reload yet."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told_to_stop(number: int) -> None:
+        log.info("Processing signal '%s'", signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop, number)
+    loop.add_signal_handler(
+        signal.SIGHUP, log.warning, "SIGHUP ignored: settings are read at the start only"
+    )
+    return stop
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it asked to be told: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.sendto(state.encode(), address)
+        except OSError as exc:
+            log.warning("cannot notify %s: %s", address, exc)
+
+
+@contextmanager
+def _pidfile(path: str) -> Iterator[None]:
+    """Hold a file with our process ID. Raises Conflict when its process lives."""
+    try:
+        with open(path, encoding="ascii") as file:
+            pid = int(file.read().strip() or "0")
+    except (FileNotFoundError, ValueError):
+        pid = 0
+    if pid not in (0, os.getpid()) and os.path.exists(f"/proc/{pid}"):
+        raise Conflict(
+            f"ensure pierd is not running or delete {path}: process with PID {pid} is still running"
+        )
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    try:
+        yield
+    finally:
+        os.unlink(path)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as may be: sockets, keepers and logs take several a container."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _LogfmtFormatter(logging.Formatter):
+    """Lines as dockerd writes them, since people and harnesses read them for it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+        text = record.getMessage().replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        level = "warning" if record.levelname == "WARNING" else record.levelname.lower()
+        line = f'time="{at}.{int(record.msecs):03}" level={level} msg="{text}"'
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LogfmtFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG if settings.debug else _LEVELS[settings.log_level])
+    # asyncio and aiohttp have nothing to say at these levels that helps a user.
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
