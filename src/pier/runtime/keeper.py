@@ -19,7 +19,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pier.errors import PierError, StartFailed
 from pier.kernel.cgroups import Cgroup, Hierarchies
@@ -109,6 +110,7 @@ class Keeper:
         self.launch: Launch | None = None
         self.listener: socket.socket | None = None
         self.oom_fd = -1
+        self.oom_told = False
         self.paused = False
         self.status = "created"
         self._handlers: dict[str, Handler] = {
@@ -177,6 +179,7 @@ class Keeper:
             self._not_started(control, packet, exc)
             return
         self.loop.forget(sync_fd)
+        launch.sync.close()
         self.status = "running"
         self.streams.open(launch.stdio)
         self.loop.watch(launch.pidfd, EPOLLIN, self._init_ended)
@@ -237,6 +240,7 @@ class Keeper:
             self._exec_not_started(control, packet, entry.streams, exc)
             return
         self.loop.forget(sync_fd)
+        launch.sync.close()
         entry.running = True
         entry.streams.open(launch.stdio)
         self.loop.watch(launch.pidfd, EPOLLIN, lambda _events: self._exec_ended(entry))
@@ -314,7 +318,11 @@ class Keeper:
                 self._exec_ended(entry)
             else:
                 entry.launch.abandon()
-        record = {"code": status_code(status), "oom": self.cgroup.oom_kills() > 0, "at": at}
+        oom = self.cgroup.oom_kills() > 0
+        if oom and not self.oom_told:
+            # The end was noticed before the notice of its cause.
+            self._tell({"ev": "oom"})
+        record = {"code": status_code(status), "oom": oom, "at": at}
         self._record(record)
         self._stop_watching_oom()
         self.streams.end(self._stop)
@@ -326,7 +334,7 @@ class Keeper:
         namespaces = self.spec.get("linux", {}).get("namespaces", [])
         return not any(e["type"] == "pid" and not e.get("path") for e in namespaces)
 
-    def _record(self, record: dict[str, object]) -> None:
+    def _record(self, record: Mapping[str, object]) -> None:
         path = os.path.join(self.bundle, "exit.json")
         try:
             with open(path + ".tmp", "w", encoding="ascii") as file:
@@ -348,6 +356,7 @@ class Keeper:
         os.read(self.oom_fd, 4096)
         # memory.events of cgroup v2 changes for other reasons too; Docker's event is about kills.
         if self.cgroup.oom_kills() > 0:
+            self.oom_told = True
             self._tell({"ev": "oom"})
 
     def _stop_watching_oom(self) -> None:
@@ -406,7 +415,7 @@ class Keeper:
         return JsonLog(log["path"], log["max_size"], log["max_file"])
 
 
-def _attachment(packet: Packet) -> dict[str, object]:
+def _attachment(packet: Packet) -> dict[str, Any]:
     return {
         "stdin": packet["stdin"],
         "stdout": packet["stdout"],

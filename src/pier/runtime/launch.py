@@ -43,7 +43,7 @@ class Launch:
         self.devpts_fd = -1
 
     def listen(self) -> bool:
-        """Take what the process says; True when it has executed its program.
+        """Take what the process says; True when it has executed its program, and `sync` is done.
 
         Raises StartFailed when it could not; it is dead then or about to be, but not reaped.
         """
@@ -55,7 +55,6 @@ class Launch:
             except ConnectionResetError:
                 received = None
             if received is None:
-                self.sync.close()
                 return True
             packet, fds = received
             if "error" in packet:
@@ -216,6 +215,12 @@ def _clone(
             else:
                 ns.setns(pid_namespace, ns.CLONE_NEWPID)
         pid, pidfd = clone3(flags, cgroup_fd)
+        if pid == 0:
+            # Never to return: a second keeper inside the container would be the end of isolation.
+            try:
+                child()
+            finally:
+                os._exit(1)
     except OSError as exc:
         raise StartFailed(str(exc), step="clone", errno=exc.errno or 0) from exc
     finally:
@@ -223,8 +228,6 @@ def _clone(
             # Only our children's namespace had changed; ours never does.
             ns.setns(own_fd, ns.CLONE_NEWPID)
             os.close(own_fd)
-    if pid == 0:
-        child()
     return pid, pidfd
 
 

@@ -13,6 +13,7 @@ The order is the point (credentials(7), capabilities(7), seccomp(2)):
 import errno
 import os
 import resource
+import signal
 import stat
 
 from pier.kernel import capabilities, seccomp
@@ -20,7 +21,8 @@ from pier.kernel.process import PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_SET_PDE
 from pier.runtime import users
 from pier.runtime.spec import Process
 
-SIGKILL = 9
+# What Python, and the zygote, ignore: a program expects the defaults (signal(7), execve(2)).
+IGNORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -41,6 +43,9 @@ def become(
     Must run inside the container's root and namespaces. Returns what execve(2) takes. Raises
     StepError or OSError.
     """
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     env = _environment(process)
     identity = _identity(process, user, groups)
     if "HOME" not in env:
@@ -63,16 +68,16 @@ def become(
     _enter_directory(process.get("cwd", "/"))
     path = find_program(process["args"][0], env.get("PATH", DEFAULT_PATH))
     # Cleared by every change of credentials, so only now; the keeper's end is the container's.
-    prctl(PR_SET_PDEATHSIG, SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if process.get("noNewPrivileges"):
         prctl(PR_SET_NO_NEW_PRIVS, 1)
     if seccomp_bpf:
         seccomp.load(seccomp_bpf, 0)
     if caps is not None:
-        effective, permitted, inheritable, ambient = (
-            capabilities.mask(caps.get(name, []))
-            for name in ("effective", "permitted", "inheritable", "ambient")
-        )
+        effective = capabilities.mask(caps.get("effective", ()))
+        permitted = capabilities.mask(caps.get("permitted", ()))
+        inheritable = capabilities.mask(caps.get("inheritable", ()))
+        ambient = capabilities.mask(caps.get("ambient", ()))
         if identity.uid != 0:
             # As Docker: a user that is not root gets none but the ambient ones.
             effective &= ambient

@@ -37,6 +37,9 @@ def fork_program(sync: socket.socket) -> None:
     Called when all rights are dropped already, so that pid 1 has none that the program has not.
     The child leads its own process group in the foreground of the terminal, if there is one.
     """
+    # Before the fork, so that no process ever sees another name.
+    set_name("docker-init")
+    set_title("/sbin/docker-init --")
     waited = [number for number in signal.valid_signals() if number not in KEPT]
     signal.pthread_sigmask(signal.SIG_BLOCK, [*waited, signal.SIGCHLD])
     child = os.fork()
@@ -50,8 +53,6 @@ def fork_program(sync: socket.socket) -> None:
         return
     sync.close()
     close_range(0)
-    set_name("docker-init")
-    set_title("/sbin/docker-init --")
     while True:
         number = signal.sigwait([*waited, signal.SIGCHLD])
         if number == signal.SIGCHLD:
