@@ -1,0 +1,134 @@
+"""Every command by name: where it lives, and in which part of the help it is listed.
+
+Kept apart from the commands so that `pier version` imports one module and not thirty.
+"""
+
+import sys
+
+from pier.cli.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pier.cli.command import Command, Context
+
+# name -> (module of pier.cli, constant in it, summary)
+_CONTAINER = {
+    "attach": ("attach", "ATTACH", "Attach local streams to a running container"),
+    "create": ("create", "CREATE", "Create a new container"),
+    "exec": ("execute", "EXEC", "Execute a command in a running container"),
+    "inspect": ("inspect", "CONTAINER_INSPECT", "Display detailed information on containers"),
+    "kill": ("lifecycle", "KILL", "Kill one or more running containers"),
+    "logs": ("logs", "LOGS", "Fetch the logs of a container"),
+    "ls": ("ps", "PS", "List containers"),
+    "pause": ("lifecycle", "PAUSE", "Pause all processes within one or more containers"),
+    "rename": ("lifecycle", "RENAME", "Rename a container"),
+    "restart": ("lifecycle", "RESTART", "Restart one or more containers"),
+    "rm": ("lifecycle", "RM", "Remove one or more containers"),
+    "run": ("run", "RUN", "Create and run a new container from an image"),
+    "start": ("start", "START", "Start one or more stopped containers"),
+    "stop": ("lifecycle", "STOP", "Stop one or more running containers"),
+    "top": ("top", "TOP", "Display the running processes of a container"),
+    "unpause": ("lifecycle", "UNPAUSE", "Unpause all processes within one or more containers"),
+    "wait": ("lifecycle", "WAIT", "Block until containers stop, then print their exit codes"),
+}
+_IMAGE = {
+    "history": ("images", "HISTORY", "Show the history of an image"),
+    "import": ("load", "IMPORT", "Import a tarball's contents to create a filesystem image"),
+    "inspect": ("inspect", "IMAGE_INSPECT", "Display detailed information on one or more images"),
+    "load": ("load", "LOAD", "Load an image from a tar archive or STDIN"),
+    "ls": ("images", "IMAGES", "List images"),
+    "rm": ("images", "RMI", "Remove one or more images"),
+    "tag": ("images", "TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+}
+_SYSTEM = {
+    "events": ("events", "EVENTS", "Get real time events from the server"),
+    "info": ("info", "INFO", "Display system-wide information"),
+}
+_ALIASES = {
+    "container": {"list": "ls", "ps": "ls", "remove": "rm"},
+    "image": {"list": "ls", "remove": "rm"},
+    "system": {},
+}
+_GROUPS = {"container": _CONTAINER, "image": _IMAGE, "system": _SYSTEM}
+_GROUP_TEXTS = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "system": "Manage Pier",
+}
+_TOP = {
+    **{name: entry for name, entry in _CONTAINER.items() if name not in ("ls", "inspect")},
+    "ps": _CONTAINER["ls"],
+    **{name: _IMAGE[name] for name in ("history", "import", "load", "tag")},
+    "images": _IMAGE["ls"],
+    "rmi": ("images", "RMI", "Remove one or more images"),
+    "inspect": ("inspect", "INSPECT", "Return low-level information on Docker objects"),
+    **_SYSTEM,
+    "version": ("version", "VERSION", "Show the Pier version information"),
+}
+_COMMON = ("run", "exec", "ps", "images", "version", "info")
+
+
+def run(context: "Context", argv: "list[str]") -> None:
+    """Run the command line `argv` (without the program's name and the global options)."""
+    name, rest = argv[0], argv[1:]
+    if name == "help":
+        run(context, [*rest, "--help"]) if rest else sys.stdout.write(top_help())
+    elif name in _GROUPS:
+        _run_in_group(context, name, rest)
+    elif name in _TOP:
+        _load(_TOP[name]).call(context, name, rest)
+    else:
+        raise UsageError(
+            f"pier: unknown command: pier {name}\n\nRun 'pier --help' for more information"
+        )
+
+
+def _run_in_group(context: "Context", group: str, argv: "list[str]") -> None:
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        sys.stdout.write(_group_help(group))
+        return
+    name = argv[0]
+    entry = _GROUPS[group].get(_ALIASES[group].get(name, name))
+    if entry is None:
+        raise UsageError(
+            f"pier: unknown command: pier {group} {name}\n\nUsage:  pier {group}\n\n"
+            f"Run 'pier {group} --help' for more information"
+        )
+    _load(entry).call(context, f"{group} {name}", argv[1:])
+
+
+def _load(entry: "tuple[str, str, str]") -> "Command":
+    module, constant, _ = entry
+    name = "pier.cli." + module
+    __import__(name)
+    command: Command = getattr(sys.modules[name], constant)
+    return command
+
+
+def top_help() -> str:
+    """What `pier --help` prints."""
+    others = {name: entry for name, entry in sorted(_TOP.items()) if name not in _COMMON}
+    groups = [(name, _GROUP_TEXTS[name]) for name in sorted(_GROUPS)]
+    sections = [
+        "Usage:  pier [OPTIONS] COMMAND\n\nA container engine in Python",
+        "Common Commands:\n" + _rows([(name, _TOP[name][2]) for name in _COMMON]),
+        "Management Commands:\n" + _rows(groups),
+        "Commands:\n" + _rows([(name, entry[2]) for name, entry in others.items()]),
+        "Global Options:\n"
+        "  -H, --host list   Daemon socket to connect to\n"
+        "  -v, --version     Print version information and quit",
+        "Run 'pier COMMAND --help' for more information on a command.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _group_help(group: str) -> str:
+    rows = _rows([(name, entry[2]) for name, entry in sorted(_GROUPS[group].items())])
+    return (
+        f"Usage:  pier {group} COMMAND\n\n{_GROUP_TEXTS[group]}\n\nCommands:\n{rows}\n\n"
+        f"Run 'pier {group} COMMAND --help' for more information on a command.\n"
+    )
+
+
+def _rows(rows: "list[tuple[str, str]]") -> str:
+    return "\n".join(f"  {name:<11} {text}" for name, text in rows)

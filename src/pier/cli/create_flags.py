@@ -1,0 +1,213 @@
+"""The flags of `run` and `create` that say what the container is to be.
+
+`pier.cli.create_body` turns them into the body of POST /containers/create. Kept apart as data, so
+that `run --help` reads like Docker's and a flag is one line.
+"""
+
+from pier.cli import kinds
+from pier.cli.flags import Flag
+from pier.cli.mounts import MOUNT
+from pier.cli.networks import GPUS, NETWORK
+
+_CGROUPNS_HELP = (
+    "Cgroup namespace to use (host|private)\n"
+    "'host':    Run the container in the Docker host's cgroup namespace\n"
+    "'private': Run the container in its own private cgroup namespace\n"
+    "'':        Use the cgroup namespace as configured by the\n"
+    "           default-cgroupns-mode option on the daemon (default)"
+)
+
+CREATE_FLAGS = (
+    Flag("add-host", kinds.EXTRA_HOST, "Add a custom host-to-IP mapping (host:ip)"),
+    Flag(
+        "annotation",
+        kinds.MAP,
+        "Add an annotation to the container (passed through to the OCI runtime)",
+        shown="map[]",
+    ),
+    Flag("attach", kinds.ATTACH, "Attach to STDIN, STDOUT or STDERR", short="a"),
+    Flag(
+        "blkio-weight",
+        kinds.UINT16,
+        "Block IO (relative weight), between 10 and 1000, or 0 to disable",
+        shown="0",
+    ),
+    Flag(
+        "blkio-weight-device",
+        kinds.DEVICE_WEIGHT,
+        "Block IO weight (relative device weight)",
+        shown="[]",
+    ),
+    Flag("cap-add", kinds.LIST, "Add Linux capabilities"),
+    Flag("cap-drop", kinds.LIST, "Drop Linux capabilities"),
+    Flag("cgroup-parent", kinds.STRING, "Optional parent cgroup for the container"),
+    Flag("cgroupns", kinds.STRING, _CGROUPNS_HELP),
+    Flag("cidfile", kinds.STRING, "Write the container ID to the file"),
+    Flag("cpu-period", kinds.INT, "Limit CPU CFS (Completely Fair Scheduler) period"),
+    Flag("cpu-quota", kinds.INT, "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    Flag("cpu-rt-period", kinds.INT, "Limit CPU real-time period in microseconds"),
+    Flag("cpu-rt-runtime", kinds.INT, "Limit CPU real-time runtime in microseconds"),
+    Flag("cpu-shares", kinds.INT, "CPU shares (relative weight)", short="c"),
+    Flag("cpus", kinds.DECIMAL, "Number of CPUs"),
+    Flag("cpuset-cpus", kinds.STRING, "CPUs in which to allow execution (0-3, 0,1)"),
+    Flag("cpuset-mems", kinds.STRING, "MEMs in which to allow execution (0-3, 0,1)"),
+    Flag("device", kinds.LIST, "Add a host device to the container"),
+    Flag(
+        "device-cgroup-rule",
+        kinds.DEVICE_RULE,
+        "Add a rule to the cgroup allowed devices list",
+    ),
+    Flag(
+        "device-read-bps",
+        kinds.DEVICE_BPS,
+        "Limit read rate (bytes per second) from a device",
+        shown="[]",
+    ),
+    Flag(
+        "device-read-iops",
+        kinds.DEVICE_IOPS,
+        "Limit read rate (IO per second) from a device",
+        shown="[]",
+    ),
+    Flag(
+        "device-write-bps",
+        kinds.DEVICE_BPS,
+        "Limit write rate (bytes per second) to a device",
+        shown="[]",
+    ),
+    Flag(
+        "device-write-iops",
+        kinds.DEVICE_IOPS,
+        "Limit write rate (IO per second) to a device",
+        shown="[]",
+    ),
+    Flag("dns", kinds.ADDRESSES, "Set custom DNS servers"),
+    Flag("dns-opt", kinds.LIST, "Set DNS options", hidden=True, alias="dns-option"),
+    Flag("dns-option", kinds.LIST, "Set DNS options"),
+    Flag("dns-search", kinds.SEARCH_DOMAIN, "Set custom DNS search domains"),
+    Flag("domainname", kinds.STRING, "Container NIS domain name"),
+    Flag("entrypoint", kinds.STRING, "Overwrite the default ENTRYPOINT of the image"),
+    Flag("env", kinds.ENV, "Set environment variables", short="e"),
+    Flag("env-file", kinds.LIST, "Read in a file of environment variables"),
+    Flag("expose", kinds.LIST, "Expose a port or a range of ports"),
+    Flag("gpus", GPUS, "GPU devices to add to the container ('all' to pass all GPUs)"),
+    Flag("group-add", kinds.LIST, "Add additional groups to join"),
+    Flag("health-cmd", kinds.STRING, "Command to run to check health"),
+    Flag(
+        "health-interval",
+        kinds.DURATION,
+        "Time between running the check (ms|s|m|h)",
+        shown="0s",
+    ),
+    Flag("health-retries", kinds.INT, "Consecutive failures needed to report unhealthy"),
+    Flag(
+        "health-start-interval",
+        kinds.DURATION,
+        "Time between running the check during the start period (ms|s|m|h)",
+        shown="0s",
+    ),
+    Flag(
+        "health-start-period",
+        kinds.DURATION,
+        "Start period for the container to initialize before starting health-retries "
+        "countdown (ms|s|m|h)",
+        shown="0s",
+    ),
+    Flag(
+        "health-timeout",
+        kinds.DURATION,
+        "Maximum time to allow one check to run (ms|s|m|h)",
+        shown="0s",
+    ),
+    Flag("hostname", kinds.STRING, "Container host name", short="h"),
+    Flag(
+        "init",
+        kinds.BOOL,
+        "Run an init inside the container that forwards signals and reaps processes",
+    ),
+    Flag("interactive", kinds.BOOL, "Keep STDIN open even if not attached", short="i"),
+    Flag("ip", kinds.STRING, "IPv4 address (e.g., 172.30.100.104)"),
+    Flag("ip6", kinds.STRING, "IPv6 address (e.g., 2001:db8::33)"),
+    Flag("ipc", kinds.STRING, "IPC mode to use"),
+    Flag("isolation", kinds.STRING, "Container isolation technology"),
+    Flag("label", kinds.LABEL, "Set meta data on a container", short="l"),
+    Flag("label-file", kinds.LIST, "Read in a line delimited file of labels"),
+    Flag("link", kinds.LIST, "Add link to another container"),
+    Flag("link-local-ip", kinds.LIST, "Container IPv4/IPv6 link-local addresses"),
+    Flag("log-driver", kinds.STRING, "Logging driver for the container"),
+    Flag("log-opt", kinds.LIST, "Log driver options"),
+    Flag("mac-address", kinds.STRING, "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
+    Flag("memory", kinds.BYTES, "Memory limit", short="m"),
+    Flag("memory-reservation", kinds.BYTES, "Memory soft limit"),
+    Flag(
+        "memory-swap",
+        kinds.SWAP,
+        "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
+    ),
+    Flag(
+        "memory-swappiness",
+        kinds.INT,
+        "Tune container memory swappiness (0 to 100)",
+        default=-1,
+        shown="-1",
+    ),
+    Flag("mount", MOUNT, "Attach a filesystem mount to the container"),
+    Flag("name", kinds.STRING, "Assign a name to the container"),
+    Flag("net", NETWORK, "Connect a container to a network", hidden=True, alias="network"),
+    Flag(
+        "net-alias",
+        kinds.LIST,
+        "Add network-scoped alias for the container",
+        hidden=True,
+        alias="network-alias",
+    ),
+    Flag("network", NETWORK, "Connect a container to a network"),
+    Flag("network-alias", kinds.LIST, "Add network-scoped alias for the container"),
+    Flag("no-healthcheck", kinds.BOOL, "Disable any container-specified HEALTHCHECK"),
+    Flag("oom-kill-disable", kinds.BOOL, "Disable OOM Killer"),
+    Flag("oom-score-adj", kinds.INT, "Tune host's OOM preferences (-1000 to 1000)"),
+    Flag("pid", kinds.STRING, "PID namespace to use"),
+    Flag("pids-limit", kinds.INT, "Tune container pids limit (set -1 for unlimited)"),
+    Flag("platform", kinds.STRING, "Set platform if server is multi-platform capable"),
+    Flag("privileged", kinds.BOOL, "Give extended privileges to this container"),
+    Flag("publish", kinds.LIST, "Publish a container's port(s) to the host", short="p"),
+    Flag("publish-all", kinds.BOOL, "Publish all exposed ports to random ports", short="P"),
+    Flag(
+        "pull",
+        kinds.STRING,
+        'Pull image before running ("always", "missing", "never")',
+        default="missing",
+        shown='"missing"',
+    ),
+    Flag("quiet", kinds.BOOL, "Suppress the pull output", short="q"),
+    Flag("read-only", kinds.BOOL, "Mount the container's root filesystem as read only"),
+    Flag(
+        "restart",
+        kinds.STRING,
+        "Restart policy to apply when a container exits",
+        default="no",
+        shown='"no"',
+    ),
+    Flag(
+        "rm",
+        kinds.BOOL,
+        "Automatically remove the container and its associated anonymous volumes when it exits",
+    ),
+    Flag("runtime", kinds.STRING, "Runtime to use for this container"),
+    Flag("security-opt", kinds.LIST, "Security Options"),
+    Flag("shm-size", kinds.BYTES, "Size of /dev/shm"),
+    Flag("stop-signal", kinds.STRING, "Signal to stop the container"),
+    Flag("stop-timeout", kinds.INT, "Timeout (in seconds) to stop a container"),
+    Flag("storage-opt", kinds.LIST, "Storage driver options for the container"),
+    Flag("sysctl", kinds.SYSCTL, "Sysctl options", shown="map[]"),
+    Flag("tmpfs", kinds.LIST, "Mount a tmpfs directory"),
+    Flag("tty", kinds.BOOL, "Allocate a pseudo-TTY", short="t"),
+    Flag("ulimit", kinds.ULIMIT, "Ulimit options", shown="[]"),
+    Flag("user", kinds.STRING, "Username or UID (format: <name|uid>[:<group|gid>])", short="u"),
+    Flag("userns", kinds.STRING, "User namespace to use"),
+    Flag("uts", kinds.STRING, "UTS namespace to use"),
+    Flag("volume", kinds.LIST, "Bind mount a volume", short="v"),
+    Flag("volume-driver", kinds.STRING, "Optional volume driver for the container"),
+    Flag("volumes-from", kinds.LIST, "Mount volumes from the specified container(s)"),
+    Flag("workdir", kinds.STRING, "Working directory inside the container", short="w"),
+)

@@ -1,0 +1,166 @@
+"""`pier ps`: the list of containers."""
+
+from pier.cli import kinds
+from pier.cli.command import Command
+from pier.cli.flags import Flag
+from pier.cli.formats import FILTER, TABLE_FORMAT, filters
+from pier.cli.tables import Listing, ellipsis, short_id
+from pier.cli.units import ago, human_size, local_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pier.cli.command import Context
+    from pier.cli.flags import Options
+
+_COLUMNS = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+_LISTING = Listing(
+    {
+        "ID": "CONTAINER ID",
+        "Names": "NAMES",
+        "Image": "IMAGE",
+        "Command": "COMMAND",
+        "CreatedAt": "CREATED AT",
+        "RunningFor": "CREATED",
+        "Ports": "PORTS",
+        "State": "STATE",
+        "Status": "STATUS",
+        "Size": "SIZE",
+        "Labels": "LABELS",
+        "Mounts": "MOUNTS",
+        "LocalVolumes": "LOCAL VOLUMES",
+        "Networks": "NETWORKS",
+        "Platform": "PLATFORM",
+    },
+    _COLUMNS,
+    what="*formatter.ContainerContext",
+)
+
+
+def _ps(context: "Context", options: "Options") -> None:
+    size = options.on("size")
+    source = _LISTING.source(options.text("format"), quiet=options.on("quiet"))
+    if size and options.text("format") in ("", "table") and not options.on("quiet"):
+        source += "\t{{.Size}}"
+    _LISTING.check(source)
+    last = 1 if options.on("latest") else options.number("last")
+    query = {
+        "all": options.on("all"),
+        "limit": last if last > 0 else None,
+        "size": size or (options.text("format") != "json" and _wants_size(source)),
+        "filters": filters(options),
+    }
+    containers = context.client.get("/containers/json", query).json()
+    full = options.on("no-trunc")
+    _LISTING.write(source, [_row(container, full=full) for container in containers])
+
+
+def _wants_size(source: str) -> bool:
+    # {{json .}} shows the size as well.
+    return ".Size" in source or "json ." in source
+
+
+def _row(container: "dict[str, Any]", *, full: bool) -> "dict[str, Any]":
+    labels = container.get("Labels") or {}
+    mounts = container.get("Mounts") or []
+    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+    command = container.get("Command", "")
+    names = [name.removeprefix("/") for name in container.get("Names") or ()]
+    if not full:
+        command = ellipsis(command, 20)
+        names = [name for name in names if "/" not in name]  # links are listed as names too
+    sources = [mount.get("Name") or mount.get("Source", "") for mount in mounts]
+    return {
+        "ID": container["Id"] if full else short_id(container["Id"]),
+        "Names": ",".join(names),
+        "Image": _image(container, full=full),
+        "Command": '"' + command.replace("\\", "\\\\").replace('"', '\\"') + '"',
+        "CreatedAt": local_time(container["Created"]),
+        "RunningFor": ago(container["Created"]),
+        "Ports": ports(container.get("Ports") or []),
+        "State": container.get("State", ""),
+        "Status": container.get("Status", ""),
+        "Size": _size(container),
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        "Mounts": ",".join(source if full else ellipsis(source, 15) for source in sources),
+        "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in mounts)),
+        "Networks": ",".join(sorted(networks)),
+        "Platform": None,
+        "Label": lambda name: labels.get(name, ""),
+    }
+
+
+def _image(container: "dict[str, Any]", *, full: bool) -> str:
+    image = str(container.get("Image") or "<no image>")
+    # An image without a name is known by its ID, which is long.
+    return short_id(image) if image.startswith("sha256:") and not full else image
+
+
+def _size(container: "dict[str, Any]") -> str:
+    size = human_size(container.get("SizeRw") or 0)
+    whole = container.get("SizeRootFs") or 0
+    return f"{size} (virtual {human_size(whole)})" if whole > 0 else size
+
+
+def ports(published: "list[dict[str, Any]]") -> str:
+    """`0.0.0.0:8080->80/tcp, 90-92/udp`: ports of one host address in a row become a range."""
+    groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for port in published:
+        key = (str(port.get("IP") or ""), str(port.get("Type", "tcp")))
+        groups.setdefault(key, []).append((port["PrivatePort"], port.get("PublicPort") or 0))
+    shown = []
+    for (address, protocol), pairs in groups.items():
+        for (first, public), (last, last_public) in _ranges(sorted(pairs)):
+            private = str(first) if first == last else f"{first}-{last}"
+            if not public:
+                shown.append((bool(address), first, f"{private}/{protocol}"))
+                continue
+            host = str(public) if public == last_public else f"{public}-{last_public}"
+            where = f"[{address}]" if ":" in address else address
+            shown.append((bool(address), first, f"{where}:{host}->{private}/{protocol}"))
+    return ", ".join(text for _, _, text in sorted(shown, key=lambda entry: entry[:2]))
+
+
+def _ranges(pairs: list[tuple[int, int]]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    ranges: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    for private, public in pairs:
+        if ranges:
+            start, end = ranges[-1]
+            follows = public == end[1] + 1 if public else not end[1]
+            if private == end[0] + 1 and follows and bool(public) == bool(end[1]):
+                ranges[-1] = (start, (private, public))
+                continue
+        ranges.append(((private, public), (private, public)))
+    return ranges
+
+
+PS = Command(
+    "ps [OPTIONS]",
+    "List containers",
+    _ps,
+    arity=(0, 0),
+    options=(
+        Flag("all", kinds.BOOL, "Show all containers (default shows just running)", short="a"),
+        FILTER,
+        TABLE_FORMAT,
+        Flag(
+            "last",
+            kinds.INT,
+            "Show n last created containers (includes all states)",
+            short="n",
+            default=-1,
+            shown="-1",
+        ),
+        Flag(
+            "latest",
+            kinds.BOOL,
+            "Show the latest created container (includes all states)",
+            short="l",
+        ),
+        Flag("no-trunc", kinds.BOOL, "Don't truncate output"),
+        Flag("quiet", kinds.BOOL, "Only display container IDs", short="q"),
+        Flag("size", kinds.BOOL, "Display total file sizes", short="s"),
+    ),
+    aliases="container ls, container list, container ps, ps",
+)
