@@ -15,14 +15,13 @@ class Tasks:
         self._running: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Start a task. After `close` has begun it is cancelled before its first step."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._running.add(task)
         task.add_done_callback(self._done)
         if self._closing:
             task.cancel()
-        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

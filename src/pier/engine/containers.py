@@ -1,0 +1,306 @@
+"""Containers as the API speaks of them: every route has its method, which says what it raises.
+
+Every method that takes a `ref` raises NotFound `No such container: x`, and InvalidParameter for an
+ambiguous prefix. The longer verbs are modules of their own; what is here fits a screen each.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+
+from pier.engine import listing, top
+from pier.engine.attach import Attachment, check_attachable
+from pier.engine.container import Container
+from pier.engine.create import create_container
+from pier.engine.exits import Exits
+from pier.engine.inspect import inspect_container
+from pier.engine.launch import Launcher
+from pier.engine.log_stream import stream_log
+from pier.engine.logs import LogQuery
+from pier.engine.removal import Remover
+from pier.engine.services import Services
+from pier.engine.sizes import tree_size
+from pier.engine.states import ALIVE, RUNNING, Move, move
+from pier.engine.stopping import Stopper
+from pier.engine.waits import wait_for
+from pier.errors import Conflict, InvalidParameter, PierError, Unsupported
+from pier.kernel.cgroups import Cgroup
+from pier.model.api_containers import (
+    AttachOptions,
+    ContainerInspect,
+    ContainerSummary,
+    CreateResponse,
+    LogOptions,
+    PruneResponse,
+    TopResponse,
+    WaitResponse,
+)
+from pier.model.container import CreateRequest
+from pier.model.filters import Filters
+from pier.model.gotime import SECOND, format_ns, now_ns, parse_rfc3339, parse_timestamp
+
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
+
+
+class Containers:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        exits: Exits,
+        launcher: Launcher,
+        stopper: Stopper,
+        remover: Remover,
+    ) -> None:
+        self._services = services
+        self._exits = exits
+        self._launcher = launcher
+        self._stopper = stopper
+        self._remover = remover
+        self._pruning = False
+
+    # Making and looking
+
+    async def create(self, request: CreateRequest, *, name: str, platform: str) -> CreateResponse:
+        """Make a container. Raises NotFound (image), InvalidParameter, Conflict, Unsupported."""
+        return create_container(self._services, request, name=name, platform=platform)
+
+    async def list(
+        self,
+        *,
+        all: bool,  # noqa: A002 - the API's word
+        limit: int,
+        size: bool,
+        filters: Filters,  # the API's word
+    ) -> list[ContainerSummary]:
+        """Return the rows wanted, newest first; a positive `limit` counts stopped ones too."""
+        services = self._services
+        selection = listing.select(
+            filters, all_=all or limit > 0, store=services.store, images=services.images
+        )
+        wanted = [container for container in services.store if selection.wants(container)]
+        wanted.sort(key=lambda container: parse_rfc3339(container.record.Created), reverse=True)
+        if limit > 0:
+            del wanted[limit:]
+        rows = listing.summarize_all(wanted, services.images)
+        if size:
+            for row, container in zip(rows, wanted, strict=True):
+                row.SizeRw, row.SizeRootFs = await self._sizes(container)
+        return rows
+
+    async def inspect(self, ref: str, *, size: bool) -> ContainerInspect:
+        container = self._get(ref)
+        sizes = await self._sizes(container) if size else None
+        answer = inspect_container(container, self._services.directories)
+        if sizes is not None:
+            answer.SizeRw, answer.SizeRootFs = sizes
+        return answer
+
+    def tty(self, ref: str) -> bool:
+        return self._get(ref).record.Config.Tty
+
+    async def top(self, ref: str, ps_args: str) -> TopResponse:
+        """List the container's processes with the host's ps. Raises Conflict, InvalidParameter."""
+        container = self._get(ref)
+        _check_alive(container)
+        assert container.run is not None
+        cgroup = Cgroup(self._services.hierarchies, container.run.cgroup)
+        output = await top.run_ps(ps_args)
+        answer = top.select_processes(output, set(cgroup.pids()))
+        self._services.events.container(container.record, "top")
+        return answer
+
+    # Its life
+
+    async def start(self, ref: str) -> None:
+        """Raises NotModified, Conflict; InvalidParameter or Internal when it does not start."""
+        await self._launcher.start(self._get(ref))
+
+    async def stop(self, ref: str, *, signal: str, timeout_s: int | None) -> None:
+        """Raises NotModified when it does not run, InvalidParameter for the signal."""
+        await self._stopper.stop(self._get(ref), signal_text=signal, timeout_s=timeout_s)
+
+    async def restart(self, ref: str, *, signal: str, timeout_s: int | None) -> None:
+        await self._stopper.restart(self._get(ref), signal_text=signal, timeout_s=timeout_s)
+
+    async def kill(self, ref: str, *, signal: str) -> None:
+        """Raises Conflict when it does not run, InvalidParameter for the signal."""
+        try:
+            await self._stopper.kill(self._get(ref), signal)
+        except Conflict as exc:
+            raise Conflict(f"cannot kill container: {ref}: {exc.message}") from exc
+
+    async def pause(self, ref: str) -> None:
+        """Freeze all processes. Raises Conflict unless it runs."""
+        container = self._get(ref)
+        async with container.lock:
+            status = container.record.State.Status
+            if status == "restarting":
+                raise Conflict(
+                    f"Container {container.id} is restarting, wait until the container is running"
+                )
+            if status == "paused":
+                raise Conflict(f"Container {container.id} is already paused")
+            await container.keeper.pause()
+            self._moved(container, Move.PAUSED, "pause")
+
+    async def unpause(self, ref: str) -> None:
+        """Thaw all processes. Raises Conflict unless it is paused."""
+        container = self._get(ref)
+        async with container.lock:
+            if container.record.State.Status in RUNNING - {"paused"}:
+                raise Conflict(f"Container {container.id} is not paused")
+            await container.keeper.resume()
+            self._moved(container, Move.RESUMED, "unpause")
+
+    async def rename(self, ref: str, name: str) -> None:
+        """Raises InvalidParameter for the name, Conflict when it is taken."""
+        if not ref or not name:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        container = self._get(ref)
+        if name.removeprefix("/") == container.name:
+            raise InvalidParameter("Renaming a container with the same name as its current name")
+        try:
+            bare = self._services.store.reserve_name(name)
+        except PierError as exc:
+            raise type(exc)(f"Error when allocating new name: {exc.message}") from exc
+        old_name = container.name
+        self._services.store.rename(container, bare)
+        self._services.events.container(container.record, "rename", {"oldName": f"/{old_name}"})
+
+    async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
+        """Remove a container, with `force` a running one as well. Raises Conflict.
+
+        `volumes` asks for its anonymous volumes to go with it, of which there are none yet.
+        """
+        container = self._get(ref)
+        async with container.lock:  # a start that is under way comes to its end first
+            self._remover.check(container, ref, force=force, link=link)
+            container.is_removing = True
+        try:
+            if container.record.State.Status in RUNNING:
+                await self._stopper.kill_and_wait(container)
+            self._remover.discard(container)
+        finally:
+            container.is_removing = container.is_removed
+
+    async def prune(self, filters: Filters) -> PruneResponse:
+        """Remove all containers that do not run. Raises Conflict while another prune does."""
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        until = [parse_timestamp(text, now_ns=now_ns()) for text in filters.get("until")]
+        if len(until) > 1:
+            raise InvalidParameter("more than one until filter specified")
+        self._pruning = True
+        try:
+            answer = PruneResponse()
+            for container in self._services.store:
+                if _is_prunable(container, until, filters):
+                    size, _ = await self._sizes(container)
+                    await self._prune(container, size, answer)
+        finally:
+            self._pruning = False
+        self._services.events.publish(
+            "container", "prune", "", {"reclaimed": str(answer.SpaceReclaimed)}
+        )
+        return answer
+
+    async def _prune(self, container: Container, size: int, answer: PruneResponse) -> None:
+        try:
+            await self.remove(container.id, force=False, volumes=False, link=False)
+        except PierError:
+            return  # it was started, or somebody else removes it
+        answer.ContainersDeleted = [*(answer.ContainersDeleted or []), container.id]
+        answer.SpaceReclaimed += size
+
+    # Its streams
+
+    def wait(self, ref: str, condition: str) -> Awaitable[WaitResponse]:
+        """Return an awaitable for the condition; it listens already. Raises InvalidParameter."""
+        return wait_for(self._get(ref), condition)
+
+    async def resize(self, ref: str, *, height: int, width: int) -> None:
+        """Set the size of the container's terminal. Raises Conflict when it does not run."""
+        container = self._get(ref)
+        await container.keeper.resize(height, width)
+        self._services.events.container(
+            container.record, "resize", {"height": str(height), "width": str(width)}
+        )
+
+    def prepare_attach(self, ref: str, options: AttachOptions) -> Attachment:
+        """Check an attach before anything is answered. Raises Conflict."""
+        container = self._get(ref)
+        check_attachable(container, ref)
+        return Attachment(container, options, self._services)
+
+    def logs(self, ref: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """Return the log in ready-made pieces: frames, or bare bytes for a TTY.
+
+        Raises InvalidParameter, Unsupported when the driver keeps nothing.
+        """
+        container = self._get(ref)
+        if not (options.stdout or options.stderr):
+            raise InvalidParameter("Bad parameters: you must choose at least one stream")
+        if container.record.HostConfig.LogConfig.Type == "none":
+            raise Unsupported("configured logging driver does not support reading")
+        run = container.run
+        follows = options.follow and run is not None and not run.exited
+        until_s = None if options.until is None else max(0, options.until - now_ns()) / SECOND
+        query = LogQuery(
+            stdout=options.stdout,
+            stderr=options.stderr,
+            since=_bound(options.since),
+            until=_bound(options.until),
+            timestamps=options.timestamps,
+            details=options.details,
+            tail=-1 if options.tail is None else options.tail,
+            tty=container.record.Config.Tty,
+        )
+        return stream_log(
+            self._services.directories.log_path(container.id),
+            query,
+            self._services.executor,
+            ended=run.ended if follows and run is not None else None,
+            until_s=until_s,
+        )
+
+    def _get(self, ref: str) -> Container:
+        return self._services.store.get(ref)
+
+    def _moved(self, container: Container, what: Move, action: str) -> None:
+        """Record a pause or resume that the keeper has made, unless the container ended since."""
+        _check_alive(container)
+        move(container.record.State, what)
+        self._exits.save(container)
+        self._services.events.container(container.record, action)
+
+    async def _sizes(self, container: Container) -> tuple[int, int]:
+        """Return the bytes that the container wrote, and those with its image's."""
+        directories, images = self._services.directories, self._services.images
+        written = await asyncio.get_running_loop().run_in_executor(
+            self._services.executor, tree_size, f"{directories.data(container.id)}/upper"
+        )
+        try:
+            shared = images.get(container.record.Image).size
+        except PierError:
+            shared = 0  # the image was removed by force
+        return written, written + shared
+
+
+def _check_alive(container: Container) -> None:
+    if container.record.State.Status not in ALIVE:
+        raise Conflict(f"container {container.id} is not running")
+
+
+def _is_prunable(container: Container, until: list[int], filters: Filters) -> bool:
+    record = container.record
+    return (
+        record.State.Status in ("created", "exited", "dead")
+        and not container.is_removing
+        and (not until or parse_rfc3339(record.Created) < until[0])
+        and filters.labels(record.Config.Labels)
+        and filters.without_labels(record.Config.Labels)
+    )
+
+
+def _bound(at_ns: int | None) -> str:
+    return "" if at_ns is None else format_ns(at_ns).removesuffix("Z")

@@ -1,0 +1,115 @@
+"""Making a container: the image's configuration and the request's become one record."""
+
+import os
+
+from pier.engine.joins import resolve_joins
+from pier.engine.services import Services
+from pier.engine.validate import validate_create
+from pier.errors import InvalidParameter, NotFound
+from pier.images.store import Image
+from pier.model.api_containers import CreateResponse
+from pier.model.container import ContainerConfig, ContainerRecord, CreateRequest
+from pier.model.gotime import now
+from pier.model.platform import host_platform, parse_platform, rank
+
+_INHERITED_WHOLE = ("User", "WorkingDir", "StopSignal", "StopTimeout", "Shell", "Healthcheck")
+_INHERITED_KEYS = ("ExposedPorts", "Labels", "Volumes")
+
+
+def create_container(
+    services: Services, request: CreateRequest, *, name: str, platform: str
+) -> CreateResponse:
+    """Make a container, durably. Raises NotFound, InvalidParameter, Conflict, Unsupported."""
+    store = services.store
+    name = store.reserve_name(name)
+    if not request.Image:
+        raise InvalidParameter("config cannot be empty in order to create a container")
+    image = services.images.get(request.Image)
+    _check_platform(image, platform, request.Image)
+    inherit(request, image.config.config)
+    warnings = validate_create(request, services.settings)
+    resolve_joins(request.HostConfig, store)
+    record = _record(request, image, name)
+    services.directories.make(record.Id)
+    try:
+        store.add(record)
+    except BaseException:
+        services.directories.discard(record.Id)
+        raise
+    services.events.container(record, "create")
+    return CreateResponse(Id=record.Id, Warnings=warnings)
+
+
+def inherit(config: ContainerConfig, image: ContainerConfig) -> None:
+    """Fill in what the request leaves to the image. The request wins; an entrypoint of its own
+    also drops the image's command, and an entrypoint of "" means none.
+
+    Raises InvalidParameter when there is nothing to run.
+    """
+    for name in _INHERITED_WHOLE:
+        if not getattr(config, name):
+            setattr(config, name, getattr(image, name))
+    for name in _INHERITED_KEYS:
+        inherited = getattr(image, name)
+        if inherited:
+            setattr(config, name, inherited | (getattr(config, name) or {}))
+    config.Env = _merge_environment(config.Env or [], image.Env or [])
+    if not config.Entrypoint:
+        if not config.Cmd:
+            config.Cmd = image.Cmd
+            config.ArgsEscaped = image.ArgsEscaped
+        if config.Entrypoint is None:
+            config.Entrypoint = image.Entrypoint
+    if config.Entrypoint == [""]:
+        config.Entrypoint = None
+    if not config.Entrypoint and not config.Cmd:
+        raise InvalidParameter("no command specified")
+
+
+def _merge_environment(own: list[str], inherited: list[str]) -> list[str]:
+    """The request's variables, then those of the image that it does not name."""
+    named = {entry.partition("=")[0] for entry in own}
+    return own + [entry for entry in inherited if entry.partition("=")[0] not in named]
+
+
+def _check_platform(image: Image, platform: str, ref: str) -> None:
+    """Refuse an image of another platform than asked for; an image that names none suits."""
+    if not platform:
+        return
+    wanted = parse_platform(platform)
+    offered = image.config.platform
+    if offered.architecture and rank(offered, wanted) is None:
+        raise NotFound(
+            f"image with reference {ref} was found but its platform ({offered}) "
+            f"does not match the specified platform ({wanted})"
+        )
+
+
+def _record(request: CreateRequest, image: Image, name: str) -> ContainerRecord:
+    container_id = os.urandom(32).hex()
+    while container_id[:12].isdigit():  # a short ID that looks like a number confuses tools
+        container_id = os.urandom(32).hex()
+    fields = {name: getattr(request, name) for name in ContainerConfig.__struct_fields__}
+    config = ContainerConfig(**fields)
+    if not config.Hostname:
+        config.Hostname = _default_hostname(request, container_id)
+    command = [*(config.Entrypoint or []), *(config.Cmd or [])]
+    return ContainerRecord(
+        Id=container_id,
+        Name=name,
+        Created=now(),
+        Image=image.id,
+        Config=config,
+        HostConfig=request.HostConfig,
+        Path=command[0],
+        Args=command[1:],
+        layers=list(image.chain_ids),
+        Platform=image.config.os or host_platform().os,
+    )
+
+
+def _default_hostname(request: CreateRequest, container_id: str) -> str:
+    host = request.HostConfig
+    if "host" in (host.NetworkMode, host.UTSMode):
+        return os.uname().nodename
+    return container_id[:12]

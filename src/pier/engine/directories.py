@@ -1,0 +1,83 @@
+"""The directories of a container, as ARCHITECTURE.md draws them.
+
+    <data-root>/containers/<id>/    upper/ work/ hosts hostname resolv.conf <id>-json.log*
+    <exec-root>/containers/<id>/    config.json keeper.json rootfs/ keeper.sock exit.json
+
+Plain system calls without threads, since they are on the way of every start; what is slow, the
+deletion, is the housekeeper's (`storage.root`).
+"""
+
+import os
+
+import msgspec
+
+from pier.runtime.spec import KeeperConfig, Spec
+from pier.storage.root import DataRoot
+
+_MODE = 0o700
+
+
+class ContainerDirectories:
+    def __init__(self, root: DataRoot, exec_root: str) -> None:
+        self._root = root
+        self._containers = root.join("containers")
+        self._bundles = os.path.join(exec_root, "containers")
+        os.makedirs(self._bundles, mode=_MODE, exist_ok=True)
+
+    def data(self, container_id: str) -> str:
+        return f"{self._containers}/{container_id}"
+
+    def bundle(self, container_id: str) -> str:
+        return f"{self._bundles}/{container_id}"
+
+    def log_path(self, container_id: str) -> str:
+        return f"{self._containers}/{container_id}/{container_id}-json.log"
+
+    def layer(self, chain_id: str) -> str:
+        return self._root.join("layers", chain_id.removeprefix("sha256:"), "diff")
+
+    def make(self, container_id: str) -> None:
+        """Make the data directories of a new container; leave nothing behind on failure."""
+        path = self.data(container_id)
+        os.mkdir(path, 0o710)
+        try:
+            # The container's root takes its mode and owner from the upper directory.
+            os.mkdir(f"{path}/upper", 0o755)
+            os.mkdir(f"{path}/work", _MODE)
+        except OSError:
+            self.discard(container_id)
+            raise
+
+    def write_bundle(self, container_id: str, spec: Spec, keeper: KeeperConfig) -> None:
+        """Write a fresh bundle. Raises FileExistsError while an old one is there."""
+        path = self.bundle(container_id)
+        os.mkdir(path, _MODE)
+        os.mkdir(f"{path}/rootfs", 0o755)
+        _write(f"{path}/config.json", msgspec.json.encode(spec))
+        _write(f"{path}/keeper.json", msgspec.json.encode(keeper))
+
+    def read_cgroup(self, container_id: str) -> str | None:
+        """Return the cgroup that a bundle names, None when there is no readable bundle."""
+        try:
+            with open(f"{self.bundle(container_id)}/keeper.json", "rb") as file:
+                return str(msgspec.json.decode(file.read())["cgroup"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def data_ids(self) -> list[str]:
+        return os.listdir(self._containers)
+
+    def bundle_ids(self) -> list[str]:
+        return os.listdir(self._bundles)
+
+    def discard(self, container_id: str) -> None:
+        """Take a container's data directory out of sight at once; absent is fine."""
+        self._root.discard(self.data(container_id))
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

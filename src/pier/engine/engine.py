@@ -1,0 +1,110 @@
+"""The engine put together. Only wiring: what is made, in which order it opens and closes."""
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from pier.engine.containers import Containers
+from pier.engine.directories import ContainerDirectories
+from pier.engine.events import Events
+from pier.engine.execs import Execs
+from pier.engine.exits import Exits
+from pier.engine.images import Images
+from pier.engine.keepers import Keepers
+from pier.engine.launch import Launcher
+from pier.engine.recovery import Recovery
+from pier.engine.removal import Remover
+from pier.engine.seccomp_profile import SeccompFilters
+from pier.engine.services import Services
+from pier.engine.settings import Settings
+from pier.engine.stopping import Stopper
+from pier.engine.store import ContainerStore
+from pier.engine.system import System
+from pier.engine.tasks import Tasks
+from pier.images.store import ImageStore
+from pier.kernel.cgroups import detect
+from pier.storage.database import Database
+from pier.storage.root import DataRoot
+
+THREADS = 8
+
+
+class Engine:
+    """`open` before anything else; the nouns (`containers`, `execs`, …) exist from then on."""
+
+    settings: Settings
+    containers: Containers
+    execs: Execs
+    images: Images
+    events: Events
+    system: System
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._closers = contextlib.AsyncExitStack()
+
+    async def open(self) -> None:
+        """Open the data root, find the containers that run, apply restart policies.
+
+        Raises Unavailable when another engine holds the data root. Undone on failure.
+        """
+        try:
+            await self._open()
+        except BaseException:
+            await self._closers.aclose()
+            raise
+
+    async def close(self) -> None:
+        """End what pierd does. Containers go on: the next pierd finds them."""
+        await self._closers.aclose()
+
+    async def _open(self) -> None:
+        closers = self._closers
+        settings = self.settings
+        os.makedirs(settings.exec_root, mode=0o711, exist_ok=True)
+        root = DataRoot(settings.data_root)
+        closers.callback(root.close)
+        database = Database(root.join("pier.db"), later=root.later)
+        closers.callback(database.close)
+        executor = ThreadPoolExecutor(THREADS, thread_name_prefix="engine")
+        closers.callback(executor.shutdown)
+        tasks = Tasks()
+        closers.push_async_callback(tasks.close)
+        keepers = Keepers(settings.exec_root)
+        await keepers.open()
+        closers.push_async_callback(keepers.close)
+        self.events = Events()
+        store = ContainerStore(database)
+        store.load()
+        services = Services(
+            settings=settings,
+            store=store,
+            directories=ContainerDirectories(root, settings.exec_root),
+            keepers=keepers,
+            events=self.events,
+            tasks=tasks,
+            images=ImageStore(),
+            filters=SeccompFilters(root.join("seccomp")),
+            hierarchies=detect(),
+            executor=executor,
+        )
+        await self._wire(services, database)
+
+    async def _wire(self, services: Services, database: Database) -> None:
+        remover = Remover(services)
+        exits = Exits(services, remover)
+        self._closers.callback(exits.close)
+        launcher = Launcher(services, exits, remover)
+        self.execs = Execs(services)
+        exits.connect(
+            restart_later=launcher.restart_later,
+            exec_exited=self.execs.exited,
+            run_ended=self.execs.run_ended,
+        )
+        stopper = Stopper(services, exits, launcher)
+        self.containers = Containers(
+            services, exits=exits, launcher=launcher, stopper=stopper, remover=remover
+        )
+        self.images = Images(services)
+        self.system = System(services, database)
+        await Recovery(services, exits, launcher).run()

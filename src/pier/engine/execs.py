@@ -1,0 +1,256 @@
+"""Execs: further processes in running containers.
+
+    created ──start──▶ starting ──▶ running ──▶ ended
+                          └─failed──────────────▶ ended (126 or 127)
+
+An exec lives in memory only. One that ended is kept for a while, so that a client can ask for its
+exit code; one that was not started goes with its container's run.
+"""
+
+import contextlib
+import os
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec.structs import replace
+
+from pier.engine.container import Container, Run
+from pier.engine.oci import build_exec
+from pier.engine.services import Services
+from pier.engine.start_errors import EXEC_FAILURE_TEXT, NOT_INVOKED, translate_exec
+from pier.errors import Conflict, InvalidParameter, NotFound, PierError, StartFailed
+from pier.model.api_execs import ExecCreateRequest, ExecInspect, IdResponse, ProcessConfig
+from pier.model.detach_keys import parse_detach_keys
+
+KEPT_AFTER_END_S = 300.0
+KEPT_ENDED = 10_000
+KILLED = 137
+
+ExecStatus = Literal["created", "starting", "running", "ended"]
+
+
+@dataclass(slots=True, eq=False)
+class Exec:
+    """One exec and how far it is. `early_exit` came before the answer to its start."""
+
+    id: str
+    container: Container
+    run: Run
+    request: ExecCreateRequest
+    detach_keys: bytes
+    status: ExecStatus = "created"
+    pid: int = 0
+    code: int | None = None
+    early_exit: int | None = None
+
+    @property
+    def command(self) -> str:
+        return " ".join(self.request.Cmd)
+
+
+class Execs:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._execs: dict[str, Exec] = {}
+
+        self._ended: deque[tuple[float, str]] = deque()
+        """When each ended (monotonic seconds), oldest first."""
+
+    def create(self, ref: str, request: ExecCreateRequest) -> IdResponse:
+        """Make an exec in a running container. Raises NotFound, Conflict, InvalidParameter."""
+        container = self._services.store.get(ref)
+        _check_running(container, ref)
+        if not request.Cmd:
+            raise InvalidParameter("No exec command specified")
+        assert container.run is not None
+        made = Exec(
+            id=os.urandom(32).hex(),
+            container=container,
+            run=container.run,
+            request=request,
+            detach_keys=parse_detach_keys(request.DetachKeys),
+        )
+        self._execs[made.id] = made
+        container.execs.add(made.id)
+        self._tell(made, f"exec_create: {made.command}")
+        return IdResponse(Id=made.id)
+
+    def prepare_start(
+        self, exec_id: str, *, tty: bool, detach: bool, console_size: tuple[int, int] | None
+    ) -> "ExecStart":
+        """Check that an exec can be started now. Raises NotFound, Conflict.
+
+        The terminal was decided at its creation, as with dockerd; `console_size` is its first size.
+        """
+        found = self._get(exec_id)
+        if found.status == "ended":
+            raise Conflict(f"Error: Exec command {exec_id} has already run")
+        if found.status != "created":
+            raise Conflict(f"Error: Exec command {exec_id} is already running")
+        _check_running(found.container, found.container.id)
+        if console_size is not None:
+            found.request = replace(found.request, ConsoleSize=console_size)
+        return ExecStart(self, found)
+
+    async def inspect(self, exec_id: str) -> ExecInspect:
+        """Describe an exec. Raises NotFound.
+
+        Of one that runs the keeper is asked first: a client that saw its output end then sees its
+        exit code, since every event from before the answer was delivered by then.
+        """
+        found = self._get(exec_id)
+        if found.status in ("starting", "running") and found.run.keeper is not None:
+            with contextlib.suppress(PierError):
+                await found.run.keeper.state()
+        request = found.request
+        return ExecInspect(
+            ID=found.id,
+            Running=found.status in ("starting", "running"),
+            ExitCode=found.code,
+            ProcessConfig=ProcessConfig(
+                tty=request.Tty,
+                entrypoint=request.Cmd[0],
+                arguments=request.Cmd[1:],
+                privileged=request.Privileged,
+                user=request.User,
+            ),
+            OpenStdin=request.AttachStdin,
+            OpenStderr=request.AttachStderr,
+            OpenStdout=request.AttachStdout,
+            CanRemove=found.status == "ended",
+            ContainerID=found.container.id,
+            DetachKeys=found.detach_keys,
+            Pid=found.pid,
+        )
+
+    async def resize(self, exec_id: str, *, height: int, width: int) -> None:
+        """Set the size of an exec's terminal. Raises NotFound, InvalidParameter."""
+        found = self._get(exec_id)
+        if found.status != "running" or found.run.keeper is None:
+            raise InvalidParameter("exec process is not started")
+        await found.run.keeper.resize(height, width, exec_id)
+
+    def exited(self, exec_id: str, code: int) -> None:
+        """A keeper tells that an exec's process ended."""
+        found = self._execs.get(exec_id)
+        if found is None or found.status == "ended":
+            return
+        if found.status == "starting":
+            found.early_exit = code
+        else:
+            self._end(found, code)
+
+    def run_ended(self, run: Run) -> None:
+        """The container's run is over: what still runs was killed, what did not start is dropped."""
+        for exec_id in list(run.container.execs):
+            found = self._execs[exec_id]
+            if found.run is not run:
+                continue
+            if found.status == "created":
+                del self._execs[exec_id]
+                run.container.execs.discard(exec_id)
+            elif found.status == "running":
+                self._end(found, KILLED)
+
+    async def start(self, made: Exec, *, client_fd: int | None, pending: bytes) -> None:
+        """Start an exec that `prepare_start` let through, for a client or for none.
+
+        Raises InvalidParameter or Internal when it cannot be started, in dockerd's words; a client
+        whose socket was handed over reads them there instead.
+        """
+        services, request = self._services, made.request
+        if made.status != "created":
+            raise Conflict(f"Error: Exec command {made.id} is already running")
+        made.status = "starting"
+        try:
+            config = build_exec(made.container.record, request, filters=services.filters)
+            self._tell(made, f"exec_start: {made.command}")
+            made.pid = await made.container.keeper.exec(
+                made.id,
+                config,
+                client_fd=client_fd,
+                stdout=request.AttachStdout and client_fd is not None,
+                stderr=request.AttachStderr and client_fd is not None,
+                detach_keys=made.detach_keys,
+                pending=pending,
+                failure_text=EXEC_FAILURE_TEXT,
+            )
+        except StartFailed as exc:
+            code, failure = translate_exec(exc)
+            self._forget_later(made, code)
+            if client_fd is not None:
+                return  # the keeper has written it to the client
+            raise failure from exc
+        except BaseException:
+            self._forget_later(made, NOT_INVOKED)
+            raise
+        made.status = "running"
+        if made.early_exit is not None:
+            self._end(made, made.early_exit)
+        elif made.run.exited:
+            self._end(made, KILLED)
+
+    def _end(self, made: Exec, code: int) -> None:
+        self._forget_later(made, code)
+        self._tell(made, "exec_die", exitCode=str(code))
+
+    def _forget_later(self, made: Exec, code: int) -> None:
+        """Record the end; keep it for a while for those who ask, and drop those kept too long."""
+        made.status, made.code = "ended", code
+        made.container.execs.discard(made.id)
+        now = time.monotonic()
+        self._ended.append((now, made.id))
+        while self._ended and (
+            self._ended[0][0] < now - KEPT_AFTER_END_S or len(self._ended) > KEPT_ENDED
+        ):
+            self._execs.pop(self._ended.popleft()[1], None)
+
+    def _get(self, exec_id: str) -> Exec:
+        """Find an exec by its ID or a unique prefix of it. Raises NotFound."""
+        found = self._execs.get(exec_id)
+        if found is None and exec_id:
+            matching = [known for known in self._execs if known.startswith(exec_id)]
+            found = self._execs[matching[0]] if len(matching) == 1 else None
+        if found is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return found
+
+    def _tell(self, made: Exec, action: str, **more: str) -> None:
+        self._services.events.container(made.container.record, action, {"execID": made.id, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class ExecStart:
+    """A start that was found allowed, before anything was answered."""
+
+    execs: Execs
+    made: Exec
+
+    @property
+    def tty(self) -> bool:
+        return self.made.request.Tty
+
+    async def detached(self) -> None:
+        """Start without a client. Raises InvalidParameter, Internal, Conflict."""
+        await self.execs.start(self.made, client_fd=None, pending=b"")
+
+    async def hand_over(self, fd: int, pending: bytes) -> None:
+        """Start for a client: its socket goes to the keeper, the caller still closes its `fd`.
+
+        Raises Conflict, Unavailable; what is wrong with the command the client reads there.
+        """
+        await self.execs.start(self.made, client_fd=fd, pending=pending)
+
+
+def _check_running(container: Container, ref: str) -> None:
+    status = container.record.State.Status
+    if status == "paused":
+        raise Conflict(f"Container {ref} is paused, unpause the container before exec")
+    if status == "restarting":
+        raise Conflict(
+            f"Container {container.id} is restarting, wait until the container is running"
+        )
+    if status != "running":
+        raise Conflict(f"container {container.id} is not running")

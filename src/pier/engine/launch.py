@@ -1,0 +1,173 @@
+"""Starting a container: bundle, keeper, waiting clients, process; and all of it undone on failure.
+
+The way of every `docker run`, so each step is a few system calls: no thread, no subprocess, one
+small transaction.
+"""
+
+import asyncio
+import logging
+
+from pier.engine import etc_files
+from pier.engine.container import Container, Run
+from pier.engine.exits import Exits
+from pier.engine.joins import PREFIX, joined_namespaces
+from pier.engine.oci import build_spec
+from pier.engine.removal import Remover
+from pier.engine.services import Services
+from pier.engine.start_errors import CREATE_FAILURE_TEXT, UNKNOWN_FAILURE, translate_start
+from pier.engine.states import RUNNING, Move, move
+from pier.errors import Conflict, Internal, NotModified, PierError, StartFailed
+from pier.model.gotime import now
+
+log = logging.getLogger(__name__)
+
+
+class Launcher:
+    def __init__(self, services: Services, exits: Exits, remover: Remover) -> None:
+        self._services = services
+        self._exits = exits
+        self._remover = remover
+
+    async def start(self, container: Container) -> None:
+        """Start a container for a user. Raises NotModified, Conflict, InvalidParameter, Internal."""
+        _check_startable(container)
+        async with container.lock:
+            _check_startable(container)
+            container.backoff.reset()
+            container.record.stopped_by_user = False
+            await self._launch(container)
+
+    def restart_later(self, container: Container, delay_s: float) -> None:
+        """Start a container whose policy wants it back, after the delay."""
+        loop = asyncio.get_running_loop()
+
+        def restart() -> None:
+            self._services.tasks.spawn(
+                self._restart(container, timer), name=f"restart of {container.id}"
+            )
+
+        timer = loop.call_later(delay_s, restart)
+        container.restart_timer = timer
+
+    async def _restart(self, container: Container, timer: asyncio.TimerHandle) -> None:
+        async with container.lock:
+            if container.restart_timer is not timer:
+                return  # a stop came in between, and took it back
+            container.restart_timer = None
+            try:
+                await self._launch(container)
+            except PierError as exc:
+                log.warning("container %s was not restarted: %s", container.id, exc.message)
+
+    async def _launch(self, container: Container) -> None:
+        """Start, with the lock held. On failure nothing is left but code and error in the state."""
+        if container.run is not None:
+            await container.run.gone
+        try:
+            run = self._prepare(container)
+            await self._run(container, run)
+        except StartFailed as exc:
+            code, failure = translate_start(exc)
+            self._record_failure(container, code, failure.message)
+            raise failure from exc
+        except PierError as exc:
+            self._record_failure(container, UNKNOWN_FAILURE, exc.message)
+            raise
+        except OSError as exc:
+            failure = Internal(CREATE_FAILURE_TEXT.replace("{}", str(exc)))
+            self._record_failure(container, UNKNOWN_FAILURE, failure.message)
+            raise failure from exc
+
+    def _prepare(self, container: Container) -> Run:
+        """Write what the keeper reads."""
+        services = self._services
+        record = container.record
+        directories = services.directories
+        if not record.HostConfig.NetworkMode.startswith(PREFIX):  # else it shares the other's files
+            etc_files.write_all(record, directories.data(record.Id))
+        spec, keeper_config = build_spec(
+            record,
+            exec_root=services.settings.exec_root,
+            data_root=services.settings.data_root,
+            filters=services.filters,
+            sandbox=joined_namespaces(container, services.store),
+        )
+        directories.write_bundle(record.Id, spec, keeper_config)
+        return Run(container, cgroup=keeper_config["cgroup"])
+
+    async def _run(self, container: Container, run: Run) -> None:
+        """Spawn the keeper and start the process; a failure waits until the keeper is gone."""
+        container.run = run
+        try:
+            run.keeper = await self._services.keepers.spawn(container.id, self._exits.listener(run))
+            await self._hand_over_held(container, run)
+            pid = await run.keeper.start()
+        except BaseException:
+            await self._abandon(container, run)
+            raise
+        self._record_start(container, run, pid)
+
+    async def _hand_over_held(self, container: Container, run: Run) -> None:
+        """Give the keeper the clients that attached before the start."""
+        assert run.keeper is not None
+        while container.held:
+            client = container.held.pop(0)
+            try:
+                await run.keeper.attach(
+                    client.fd,
+                    stdin=client.stdin,
+                    stdout=client.stdout,
+                    stderr=client.stderr,
+                    detach_keys=client.detach_keys,
+                    pending=client.pending,
+                )
+            finally:
+                client.close()
+
+    async def _abandon(self, container: Container, run: Run) -> None:
+        """Let the keeper of a start that failed end, and wait until nothing is left of it."""
+        run.exited = True
+        container.run = None
+        if run.keeper is None:
+            self._services.keepers.clean(container.id, run.cgroup)
+            return
+        if not run.gone.done():
+            try:
+                await run.keeper.bye()
+            except (PierError, OSError):
+                log.debug("the keeper of %s ended before its farewell", container.id)
+        await run.gone
+
+    def _record_start(self, container: Container, run: Run, pid: int) -> None:
+        state = container.record.State
+        move(state, Move.STARTED)
+        state.Pid = pid
+        state.StartedAt = now()
+        state.ExitCode = 0
+        state.Error = ""
+        state.OOMKilled = False
+        self._exits.save(container)
+        self._services.events.container(container.record, "start")
+        self._exits.started(run)
+
+    def _record_failure(self, container: Container, code: int, message: str) -> None:
+        state = container.record.State
+        move(state, Move.GAVE_UP if state.Status == "restarting" else Move.START_FAILED)
+        state.ExitCode = code
+        state.Error = message
+        container.drop_held()
+        if container.record.HostConfig.AutoRemove:
+            self._remover.discard(container)
+        else:
+            self._exits.save(container)
+            container.tell_exit()
+
+
+def _check_startable(container: Container) -> None:
+    status = container.record.State.Status
+    if status == "paused":
+        raise Conflict("cannot start a paused container, try unpause instead")
+    if status in RUNNING:
+        raise NotModified("Container is already started")
+    if container.is_removing or status in ("removing", "dead"):
+        raise Conflict("container is marked for removal and cannot be started")

@@ -1,0 +1,232 @@
+"""GET /containers/json: which containers are wanted, and a row for each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pier.engine.container import Container
+from pier.engine.mount_points import mount_points
+from pier.engine.networks import endpoints
+from pier.engine.states import RUNNING
+from pier.engine.status import status_text
+from pier.engine.store import ContainerStore
+from pier.errors import InvalidParameter, PierError
+from pier.images.store import ImageStore
+from pier.model.api_containers import (
+    ContainerSummary,
+    MountPoint,
+    Port,
+    SummaryHostConfig,
+    SummaryNetworkSettings,
+)
+from pier.model.container import ContainerRecord
+from pier.model.filters import Filters
+from pier.model.gotime import SECOND, now_ns, parse_rfc3339
+
+FILTERS = frozenset(
+    {
+        *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation"),
+        *("label", "name", "network", "publish", "since", "status", "volume"),
+    }
+)
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+HEALTHS = ("starting", "healthy", "unhealthy", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A list's parameters, checked and resolved: what `before` and `since` name, which images."""
+
+    filters: Filters
+    all: bool
+    before_ns: int | None
+    since_ns: int | None
+    exit_codes: frozenset[int]
+    ancestors: frozenset[str] | None
+
+    def wants(self, container: Container) -> bool:
+        record = container.record
+        state = record.State
+        filters = self.filters
+        created = parse_rfc3339(record.Created)
+        return (
+            (self.all or state.Status in RUNNING)
+            and (self.before_ns is None or created < self.before_ns)
+            and (self.since_ns is None or created > self.since_ns)
+            and _matches_name(filters, record.Name)
+            and filters.prefix("id", record.Id)
+            and filters.labels(record.Config.Labels)
+            and filters.exact("status", state.Status)
+            and (
+                not self.exit_codes
+                or (state.Status not in RUNNING and state.ExitCode in self.exit_codes)
+            )
+            and (self.ancestors is None or not self.ancestors.isdisjoint(_lineage(record)))
+            and filters.exact("health", "none")
+            and not filters.flag("is-task", default=False)
+            and _matches_isolation(filters)
+            and _matches_network(filters, record)
+            and _matches_volume(filters, mount_points(record.HostConfig))
+            and _matches_ports(filters, "expose", _exposed(record))
+            and _matches_ports(filters, "publish", frozenset())
+        )
+
+
+def select(filters: Filters, *, all_: bool, store: ContainerStore, images: ImageStore) -> Selection:
+    """Check a list's filters. Raises InvalidParameter for a bad value, NotFound for `before`."""
+    for status in filters.get("status"):
+        if status not in STATUSES:
+            raise InvalidParameter(
+                f"invalid filter 'status={status}': must be one of {', '.join(STATUSES)}"
+            )
+    for health in filters.get("health"):
+        if health not in HEALTHS:
+            raise InvalidParameter(f"Unrecognised filter value for health: {health}")
+    for key in ("expose", "publish"):
+        for value in filters.get(key):
+            _check_port(key, value)
+    filters.flag("is-task", default=False)
+    before = [_created(store.get(ref)) for ref in filters.get("before")]
+    since = [_created(store.get(ref)) for ref in filters.get("since")]
+    return Selection(
+        filters=filters,
+        # Asking for containers by how they ended, or relative to one, asks for stopped ones too.
+        all=all_ or any(key in filters for key in ("status", "exited", "before", "since")),
+        before_ns=min(before) if before else None,
+        since_ns=max(since) if since else None,
+        exit_codes=frozenset(_exit_code(value) for value in filters.get("exited")),
+        ancestors=_ancestors(filters.get("ancestor"), images) if "ancestor" in filters else None,
+    )
+
+
+def summarize(
+    container: Container, image_names: Callable[[str, str], str], at_ns: int
+) -> ContainerSummary:
+    """Make a container's row. `image_names(wished name, ID)` says what the image is called."""
+    record = container.record
+    annotations = record.HostConfig.Annotations
+    row = ContainerSummary(
+        Id=record.Id,
+        Names=[f"/{record.Name}"],
+        Image=image_names(record.Config.Image, record.Image),
+        ImageID=record.Image,
+        Command=command_text(record),
+        Created=parse_rfc3339(record.Created) // SECOND,
+        Ports=_ports(record),
+        Labels=record.Config.Labels,
+        State=record.State.Status,
+        Status=status_text(record.State, at_ns),
+        HostConfig=SummaryHostConfig(NetworkMode=record.HostConfig.NetworkMode),
+        NetworkSettings=SummaryNetworkSettings(Networks=endpoints(record)),
+        Mounts=mount_points(record.HostConfig),
+    )
+    if annotations:
+        row.HostConfig.Annotations = annotations
+    return row
+
+
+def summarize_all(containers: list[Container], images: ImageStore) -> list[ContainerSummary]:
+    """Make the rows of a list; each image is looked up once."""
+    known: dict[tuple[str, str], str] = {}
+
+    def image_name(wished: str, image_id: str) -> str:
+        """The name the user gave as long as it means that image, else the ID."""
+        key = (wished, image_id)
+        if key not in known:
+            try:
+                known[key] = wished if images.get(wished).id == image_id else image_id
+            except PierError:
+                known[key] = image_id
+        return known[key]
+
+    at_ns = now_ns()
+    return [summarize(container, image_name, at_ns) for container in containers]
+
+
+def command_text(record: ContainerRecord) -> str:
+    """Return the command as one line; arguments with a space in quotes."""
+    arguments = [f"'{word}'" if " " in word else word for word in record.Args]
+    return " ".join([record.Path, *arguments])
+
+
+def _created(container: Container) -> int:
+    return parse_rfc3339(container.record.Created)
+
+
+def _exit_code(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise InvalidParameter(f"invalid filter 'exited={value}'") from None
+
+
+def _ancestors(refs: tuple[str, ...], images: ImageStore) -> frozenset[str]:
+    """The IDs and top layers of the images named; names that mean no image match nothing."""
+    found: set[str] = set()
+    for ref in refs:
+        try:
+            image = images.get(ref)
+        except PierError:
+            continue
+        found.add(image.id)
+        if image.chain_ids:
+            found.add(image.chain_ids[-1])
+    return frozenset(found)
+
+
+def _lineage(record: ContainerRecord) -> list[str]:
+    """The image and all its layers: an image is an ancestor when its top layer is among them."""
+    return [record.Image, *record.layers]
+
+
+def _matches_name(filters: Filters, name: str) -> bool:
+    return filters.pattern("name", name) or filters.pattern("name", f"/{name}")
+
+
+def _matches_isolation(filters: Filters) -> bool:
+    """Linux knows no isolation but the default."""
+    return filters.exact("isolation", "default") or filters.exact("isolation", "")
+
+
+def _matches_network(filters: Filters, record: ContainerRecord) -> bool:
+    wanted = filters.get("network")
+    return not wanted or not set(wanted).isdisjoint(endpoints(record))
+
+
+def _matches_volume(filters: Filters, points: list[MountPoint]) -> bool:
+    """`volume` is a mount's destination, or the name of what is mounted."""
+    wanted = set(filters.get("volume"))
+    return not wanted or any({point.Destination, point.Source} & wanted for point in points)
+
+
+def _exposed(record: ContainerRecord) -> frozenset[str]:
+    return frozenset(port if "/" in port else f"{port}/tcp" for port in record.Config.ExposedPorts)
+
+
+def _matches_ports(filters: Filters, key: str, ports: frozenset[str]) -> bool:
+    """`80`, `80/udp` and `8000-8010/tcp` are all accepted."""
+    wanted = filters.get(key)
+    return not wanted or any(not ports.isdisjoint(_check_port(key, value)) for value in wanted)
+
+
+def _check_port(key: str, value: str) -> frozenset[str]:
+    """Return the ports that a filter's value means. Raises InvalidParameter."""
+    numbers, _, protocol = value.partition("/")
+    first, _, last = numbers.partition("-")
+    if not first.isdigit() or not (last or first).isdigit():
+        raise InvalidParameter(f"invalid filter '{key}={value}'")
+    span = range(int(first), int(last or first) + 1)
+    if span.stop > 65536:
+        raise InvalidParameter(f"invalid filter '{key}={value}'")
+    return frozenset(f"{number}/{protocol or 'tcp'}" for number in span)
+
+
+def _ports(record: ContainerRecord) -> list[Port]:
+    """Exposed ports of a running container; a stopped one shows none."""
+    if record.State.Status not in RUNNING or record.HostConfig.NetworkMode == "host":
+        return []
+    found = []
+    for text in sorted(_exposed(record)):
+        number, _, protocol = text.partition("/")
+        if number.isdigit():
+            found.append(Port(PrivatePort=int(number), Type=protocol))
+    return found

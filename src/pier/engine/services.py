@@ -1,0 +1,30 @@
+"""What the parts of the engine share: made once, by `engine`, and handed to each."""
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from pier.engine.directories import ContainerDirectories
+from pier.engine.events import Events
+from pier.engine.keepers import Keepers
+from pier.engine.seccomp_profile import SeccompFilters
+from pier.engine.settings import Settings
+from pier.engine.store import ContainerStore
+from pier.engine.tasks import Tasks
+from pier.images.store import ImageStore
+from pier.kernel.cgroups import Hierarchies
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`executor` runs what blocks: reading logs, measuring trees, images."""
+
+    settings: Settings
+    store: ContainerStore
+    directories: ContainerDirectories
+    keepers: Keepers
+    events: Events
+    tasks: Tasks
+    images: ImageStore
+    filters: SeccompFilters
+    hierarchies: Hierarchies
+    executor: Executor

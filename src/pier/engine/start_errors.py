@@ -1,0 +1,65 @@
+"""Why a process did not start, in dockerd's words and exit codes.
+
+dockerd reads runc's text to find out what went wrong; here the step and the errno say it. See moby
+daemon/errors.go, translateContainerdStartErr, and docker run's table of exit codes.
+"""
+
+import errno
+
+from pier.errors import Internal, InvalidParameter, PierError, StartFailed
+
+NOT_FOUND = 127
+NOT_INVOKED = 126
+UNKNOWN_FAILURE = 128
+
+CREATE_FAILURE_TEXT = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    "runc create failed: unable to start container process: {}: unknown"
+)
+EXEC_FAILURE_TEXT = (
+    "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown\r\n"
+)
+
+_CANNOT_BE_INVOKED = frozenset({errno.EACCES, errno.EISDIR, errno.ENOEXEC, errno.EPERM})
+_NOT_A_DIRECTORY = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type"
+)
+
+
+def translate_start(failure: StartFailed) -> tuple[int, PierError]:
+    """Return the exit code and the error for a container whose process did not start.
+
+    127: the command was not found, 126: it cannot be invoked, 128: everything else.
+    """
+    if failure.step == "user":
+        return UNKNOWN_FAILURE, Internal(failure.message)
+    message = CREATE_FAILURE_TEXT.replace("{}", failure.message)
+    code = _command_code(failure)
+    if code:
+        return code, InvalidParameter(message)
+    if failure.errno == errno.ENOTDIR:
+        return NOT_FOUND, InvalidParameter(message + _NOT_A_DIRECTORY)
+    return UNKNOWN_FAILURE, Internal(message)
+
+
+def translate_exec(failure: StartFailed) -> tuple[int, PierError]:
+    """Return the exit code and the error for an exec that did not start; 126 unless not found."""
+    if failure.step == "user":
+        return NOT_INVOKED, Internal(failure.message)
+    message = EXEC_FAILURE_TEXT.rstrip().replace("{}", failure.message)
+    code = _command_code(failure)
+    if code:
+        return code, InvalidParameter(message)
+    return NOT_INVOKED, Internal(message)
+
+
+def _command_code(failure: StartFailed) -> int:
+    """127 or 126 when it was for the command, else 0."""
+    if failure.step == "exec" and failure.errno == errno.ENOENT:
+        return NOT_FOUND
+    if failure.errno == errno.EACCES:
+        return NOT_INVOKED
+    if failure.step == "exec" and failure.errno in _CANNOT_BE_INVOKED:
+        return NOT_INVOKED
+    return 0

@@ -1,0 +1,190 @@
+"""GET /version and GET /info: what the engine is, and what it found on its host."""
+
+import asyncio
+import os
+import platform
+import uuid
+
+from pier import __version__
+from pier.engine import defaults
+from pier.engine.services import Services
+from pier.kernel.cgroups import Hierarchies
+from pier.model.api_system import Component, Info, Platform, Plugins, Runtime, Version
+from pier.model.gotime import now
+from pier.model.platform import host_platform
+from pier.model.version import API_VERSION, ENGINE_VERSION, MIN_API_VERSION
+from pier.storage.database import Database
+
+_ID_KEY = "engine-id"
+# How /proc names file systems, where dockerd names them by their kernel module.
+_FILE_SYSTEMS = {"ext4": "extfs", "ext3": "extfs", "ext2": "extfs"}
+_LOG_DRIVERS = ["json-file", "none"]
+_NETWORKS = ["host", "none"]
+
+
+class System:
+    def __init__(self, services: Services, database: Database) -> None:
+        self._services = services
+        self._id = database.get_metadata(_ID_KEY) or str(uuid.uuid4())
+        database.set_metadata(_ID_KEY, self._id)
+        self._backing = _backing_file_system(services.settings.data_root)
+
+    def version(self) -> Version:
+        """The engine's version. `Version` is dockerd's that it stands in for."""
+        host = os.uname()
+        architecture = host_platform().architecture
+        python = f"Python {platform.python_version()}"
+        details = {
+            "ApiVersion": API_VERSION,
+            "MinAPIVersion": MIN_API_VERSION,
+            "Arch": architecture,
+            "BuildTime": "",
+            "Experimental": "false",
+            "GitCommit": __version__,
+            "GoVersion": python,
+            "KernelVersion": host.release,
+            "Os": "linux",
+        }
+        return Version(
+            Platform=Platform(Name=f"Pier {__version__}"),
+            Components=[Component(Name="Engine", Version=ENGINE_VERSION, Details=details)],
+            Version=ENGINE_VERSION,
+            ApiVersion=API_VERSION,
+            MinAPIVersion=MIN_API_VERSION,
+            GitCommit=__version__,
+            GoVersion=python,
+            Os="linux",
+            Arch=architecture,
+            KernelVersion=host.release,
+            BuildTime="",
+        )
+
+    async def info(self) -> Info:
+        """What `docker info` shows. Reads a few files of /proc, which do not block."""
+        services, settings = self._services, self._services.settings
+        groups = services.hierarchies
+        host = os.uname()
+        release = _os_release()
+        statuses = [container.record.State.Status for container in services.store]
+        running = statuses.count("running") + statuses.count("restarting")
+        paused = statuses.count("paused")
+        return Info(
+            ID=self._id,
+            Containers=len(statuses),
+            ContainersRunning=running,
+            ContainersPaused=paused,
+            ContainersStopped=len(statuses) - running - paused,
+            Images=services.images.count(),
+            Driver="overlay2",
+            DriverStatus=[
+                ("Backing Filesystem", self._backing),
+                ("Supports d_type", "true"),
+                ("Using metacopy", "false"),
+                ("Native Overlay Diff", "true"),
+                ("userxattr", "false"),
+            ],
+            Plugins=Plugins(Volume=[], Network=_NETWORKS, Log=_LOG_DRIVERS),
+            MemoryLimit=groups.home("memory") is not None,
+            SwapLimit=groups.has_swap_limit(),
+            CpuCfsPeriod=_has_cfs(groups),
+            CpuCfsQuota=_has_cfs(groups),
+            CPUShares=groups.home("cpu") is not None,
+            CPUSet=groups.home("cpuset") is not None,
+            PidsLimit=groups.home("pids") is not None,
+            OomKillDisable=_has(groups, "memory", "memory.oom_control", version=1),
+            IPv4Forwarding=_read("/proc/sys/net/ipv4/ip_forward") == "1",
+            Debug=settings.debug,
+            NFd=len(os.listdir("/proc/self/fd")),
+            NGoroutines=len(asyncio.all_tasks()),
+            SystemTime=now(),
+            LoggingDriver=defaults.LOG_DRIVER,
+            CgroupDriver="cgroupfs",
+            CgroupVersion="2" if groups.mode == "v2" else "1",
+            NEventsListener=services.events.listener_count,
+            KernelVersion=host.release,
+            OperatingSystem=release.get("PRETTY_NAME", "Linux"),
+            OSVersion=release.get("VERSION_ID", ""),
+            OSType="linux",
+            Architecture=host.machine,
+            NCPU=len(os.sched_getaffinity(0)),
+            MemTotal=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            DockerRootDir=settings.data_root,
+            Name=host.nodename,
+            Labels=list(settings.labels),
+            ServerVersion=ENGINE_VERSION,
+            Runtimes={defaults.RUNTIME: Runtime(path="pier-runtime")},
+            DefaultRuntime=defaults.RUNTIME,
+            SecurityOptions=_security_options(),
+            Warnings=_warnings(groups) or None,
+        )
+
+
+def _security_options() -> list[str]:
+    found = []
+    if _read("/sys/module/apparmor/parameters/enabled") == "Y":
+        found.append("name=apparmor")
+    if os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
+        found.append("name=seccomp,profile=builtin")
+    if os.path.exists("/proc/self/ns/cgroup"):
+        found.append("name=cgroupns")
+    return found
+
+
+def _warnings(groups: Hierarchies) -> list[str]:
+    """What this host cannot limit, in dockerd's words."""
+    missing = {
+        "memory": "WARNING: No memory limit support",
+        "cpu": "WARNING: No cpu shares support",
+        "cpuset": "WARNING: No cpuset support",
+        "pids": "WARNING: No pids limit support",
+        "blkio": "WARNING: No blkio throttle support",
+        "devices": "WARNING: No device cgroup support",
+        "freezer": "WARNING: No freezer support: containers cannot be paused",
+    }
+    found = [text for controller, text in missing.items() if groups.home(controller) is None]
+    if groups.home("memory") is not None and not groups.has_swap_limit():
+        found.append("WARNING: No swap limit support")
+    if groups.home("cpu") is not None and not _has_cfs(groups):
+        found.append("WARNING: No cpu cfs quota support")
+    return found
+
+
+def _has_cfs(groups: Hierarchies) -> bool:
+    home = groups.home("cpu")
+    return home is not None and (
+        home.version == 2 or _has(groups, "cpu", "cpu.cfs_quota_us", version=1)
+    )
+
+
+def _has(groups: Hierarchies, controller: str, file: str, *, version: int) -> bool:
+    home = groups.home(controller)
+    return home is not None and home.version == version and os.path.exists(f"{home.mount}/{file}")
+
+
+def _backing_file_system(path: str) -> str:
+    """The type of the file system that `path` is on, from proc_pid_mountinfo(5)."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            if before.split()[2] == wanted:
+                kind = after.split()[0]
+                return _FILE_SYSTEMS.get(kind, kind)
+    return "unknown"
+
+
+def _os_release() -> dict[str, str]:
+    """os-release(5), from the first of its two places."""
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
