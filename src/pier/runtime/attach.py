@@ -6,6 +6,7 @@ a long queue makes the owner stop reading the container's output (`Stdio.throttl
 pipe would.
 """
 
+import contextlib
 import os
 import socket
 from collections import deque
@@ -104,10 +105,8 @@ class Client:
         self.queued_bytes = 0
         self._loop.forget(self._sock.fileno())
         # Other copies of the descriptor may live in pierd for a moment: the end must show now.
-        try:
+        with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._sock.close()
         self._on_end(self, detached)
 

@@ -14,7 +14,7 @@ from pier.kernel import pty
 from pier.kernel.cgroups import Cgroup
 from pier.runtime import protocol
 from pier.runtime.init import take_stdio
-from pier.runtime.process import StepError, become, execute
+from pier.runtime.process import become, execute
 from pier.runtime.spec import ExecConfig
 
 JOINED = ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWIPC | ns.CLONE_NEWNET | ns.CLONE_NEWCGROUP

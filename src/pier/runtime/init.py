@@ -56,7 +56,7 @@ class Init:
     than to be moved. `overlay_fd` is the root if the keeper had to mount it, else -1.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a container is made of
         self,
         spec: Spec,
         config: KeeperConfig,

@@ -137,9 +137,7 @@ class Keeper:
         answer: Packet | None
         try:
             handler = self._handlers.get(packet.get("op", ""))
-            if handler is None:
-                raise ValueError(f"unknown request {packet.get('op')!r}")
-            answer = handler(control, packet, fds)
+            answer = (handler or _unknown)(control, packet, fds)
         except (PierError, OSError, ValueError, KeyError) as exc:
             answer = {"error": protocol.failure(str(packet.get("op")), exc)}
             for fd in fds:
@@ -413,6 +411,10 @@ class Keeper:
         if log["driver"] == "none":
             return None
         return JsonLog(log["path"], log["max_size"], log["max_file"])
+
+
+def _unknown(control: Control, packet: Packet, fds: list[int]) -> Packet:
+    raise ValueError(f"unknown request {packet.get('op')!r}")
 
 
 def _attachment(packet: Packet) -> dict[str, Any]:

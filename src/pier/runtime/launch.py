@@ -4,7 +4,6 @@
 `Launch.listen` when its socket is readable. The dialogue is drawn in `init`.
 """
 
-import fcntl
 import os
 import signal
 import socket
@@ -13,23 +12,14 @@ from typing import NoReturn
 
 from pier.errors import StartFailed
 from pier.kernel import namespaces as ns
-from pier.kernel import overlay, pty
+from pier.kernel import overlay
 from pier.kernel.cgroups import Cgroup, Hierarchies
 from pier.kernel.process import clone3
 from pier.runtime import protocol
 from pier.runtime.exec import Exec
 from pier.runtime.init import Init
 from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Process, Resources, Spec
-
-PIPE_SIZE = 1 << 18
-F_SETPIPE_SZ = 1031
-
-
-class Stdio:
-    """The keeper's ends of a process's stdio. -1 is absent; with a terminal `master` is both."""
-
-    def __init__(self) -> None:
-        self.stdin = self.stdout = self.stderr = self.master = -1
+from pier.runtime.stdio import Stdio, make_stdio
 
 
 class Launch:
@@ -84,44 +74,44 @@ class Launch:
 
 
 def launch_init(
-    spec: Spec, config: KeeperConfig, bundle: str, cgroup: Cgroup, hierarchies: Hierarchies
+    spec: Spec,
+    config: KeeperConfig,
+    bundle: str,
+    cgroup: Cgroup,
+    hierarchies: Hierarchies,
+    *,
+    stdio: tuple[int, int, int] | None = None,
 ) -> Launch:
     """Start setting up the container's first process.
 
-    Raises StartFailed with nothing left behind but perhaps the cgroup.
+    With `stdio`, which stays the caller's, it gets those descriptors; otherwise pipes are made, or
+    a terminal. Raises StartFailed with nothing left behind but perhaps the cgroup.
     """
-    namespaces = spec.get("linux", {}).get("namespaces", [])
-    flags = 0
-    joined_pid = None
-    for entry in namespaces:
-        kind = entry["type"]
-        if kind == "time":
-            raise StartFailed("time namespaces are not supported", step="clone")
-        if kind == "pid" and entry.get("path"):
-            joined_pid = entry["path"]
-        elif kind != "cgroup" and not entry.get("path"):
-            flags |= ns.FLAGS[kind]
-    resources = spec.get("linux", {}).get("resources", {})
-    bpf = _read(config["seccomp_bpf"])
-    stdio, ours = _make_stdio(spec["process"], stdin_open=config["stdin_open"], devpts_fd=None)
-    sync, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    overlay_fd = -1
+    flags, joined_pid = _namespaces(spec)
     own_user_namespace = bool(flags & ns.CLONE_NEWUSER)
-    if own_user_namespace:
-        overlay_fd = _mount_for_user_namespace(config)
+    bpf = _read(config["seccomp_bpf"])
+    child_stdio: tuple[int, int, int] | None
+    if stdio:
+        child_stdio, ours = stdio, Stdio()
+    else:
+        child_stdio, ours = make_stdio(
+            spec["process"], stdin_open=config["stdin_open"], devpts_fd=None
+        )
+    sync, child_sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    overlay_fd = _mount_for_user_namespace(config) if own_user_namespace else -1
+    resources = spec.get("linux", {}).get("resources", {})
     born_inside = _born_inside(hierarchies)
-    cgroup_fd = None
     if born_inside:
         _create(cgroup, resources)
-        cgroup_fd = cgroup.open_fd()
+    cgroup_fd = cgroup.open_fd() if born_inside else None
 
     def child() -> NoReturn:
         Init(
             spec,
             config,
             bundle=bundle,
-            sync=theirs,
-            stdio=stdio,
+            sync=child_sync,
+            stdio=child_stdio,
             seccomp_bpf=bpf,
             hierarchies=hierarchies,
             joins=None if own_user_namespace or hierarchies.mode == "v2" else cgroup,
@@ -129,12 +119,9 @@ def launch_init(
         ).run()
 
     pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child)
-    theirs.close()
+    child_sync.close()
     sync.setblocking(False)
-    _close_all(stdio)
-    for fd in (overlay_fd, -1 if cgroup_fd is None else cgroup_fd):
-        if fd >= 0:
-            os.close(fd)
+    _close_all(() if stdio else child_stdio, overlay_fd, cgroup_fd)
     launch = Launch(pid, pidfd, sync, ours)
     try:
         if own_user_namespace:
@@ -166,15 +153,15 @@ def launch_exec(
     """
     process = config["process"]
     bpf = _read(config["seccomp_bpf"])
-    stdio, ours = _make_stdio(process, stdin_open=config["stdin_open"], devpts_fd=devpts_fd)
-    sync, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    stdio, ours = make_stdio(process, stdin_open=config["stdin_open"], devpts_fd=devpts_fd)
+    sync, child_sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     cgroup_fd = cgroup.open_fd() if _born_inside(hierarchies) else None
 
     def child() -> NoReturn:
         assert stdio is not None
         Exec(
             config,
-            sync=theirs,
+            sync=child_sync,
             stdio=stdio,
             seccomp_bpf=bpf,
             target_pidfd=target_pidfd,
@@ -183,11 +170,9 @@ def launch_exec(
         ).run()
 
     pid, pidfd = _clone(0, cgroup_fd, target_pidfd, child)
-    theirs.close()
+    child_sync.close()
     sync.setblocking(False)
-    _close_all(stdio)
-    if cgroup_fd is not None:
-        os.close(cgroup_fd)
+    _close_all(stdio, cgroup_fd)
     launch = Launch(pid, pidfd, sync, ours)
     try:
         _adjust_oom_score(pid, process)
@@ -231,47 +216,6 @@ def _clone(
     return pid, pidfd
 
 
-def _make_stdio(
-    process: Process, *, stdin_open: bool, devpts_fd: int | None
-) -> tuple[tuple[int, int, int] | None, Stdio]:
-    """Make pipes or a terminal; return the process's ends and ours.
-
-    The container's own terminal is made inside, where its devpts is: then the first is None.
-    """
-    ours = Stdio()
-    if process.get("terminal"):
-        if devpts_fd is None:
-            return None, ours
-        if devpts_fd < 0:
-            raise StartFailed("a terminal needs devpts mounted in the container", step="console")
-        try:
-            ours.master, _ = pty.open_master("ptmx", dir_fd=devpts_fd)
-            size = process.get("consoleSize")
-            if size and size["height"]:
-                pty.set_window_size(ours.master, size["height"], size["width"])
-            slave = pty.open_peer(ours.master)
-        except OSError as exc:
-            raise StartFailed(str(exc), step="console", errno=exc.errno or 0) from exc
-        return (slave, slave, slave), ours
-    if stdin_open:
-        stdin, ours.stdin = os.pipe()
-    else:
-        stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    ours.stdout, stdout = _wide_pipe()
-    ours.stderr, stderr = _wide_pipe()
-    return (stdin, stdout, stderr), ours
-
-
-def _wide_pipe() -> tuple[int, int]:
-    """A pipe that takes more than the usual 64 KiB, if the user's allowance has room for it."""
-    read_end, write_end = os.pipe()
-    try:
-        fcntl.fcntl(write_end, F_SETPIPE_SZ, PIPE_SIZE)
-    except OSError:
-        pass
-    return read_end, write_end
-
-
 def _mount_for_user_namespace(config: KeeperConfig) -> int:
     """Mount the overlay out here: in there we would not be allowed to, nor have its layers."""
     layers = config["overlay"]
@@ -283,6 +227,24 @@ def _mount_for_user_namespace(config: KeeperConfig) -> int:
         )
     except OSError as exc:
         raise StartFailed(str(exc), step="rootfs", errno=exc.errno or 0) from exc
+
+
+def _namespaces(spec: Spec) -> tuple[int, str | None]:
+    """Return the CLONE_NEW* flags for clone3, and the path of a pid namespace to join.
+
+    The cgroup namespace is missing: its root is the cgroup in which it is made, and the process has
+    to get there first.
+    """
+    flags, joined_pid = 0, None
+    for entry in spec.get("linux", {}).get("namespaces", []):
+        kind, path = entry["type"], entry.get("path")
+        if kind == "time":
+            raise StartFailed("time namespaces are not supported", step="clone")
+        if kind == "pid" and path:
+            joined_pid = path
+        elif kind != "cgroup" and not path:
+            flags |= ns.FLAGS[kind]
+    return flags, joined_pid
 
 
 def _born_inside(hierarchies: Hierarchies) -> bool:
@@ -346,6 +308,7 @@ def _read(path: str | None) -> bytes | None:
         raise StartFailed(str(exc), step="seccomp", errno=exc.errno or 0) from exc
 
 
-def _close_all(fds: tuple[int, ...] | None) -> None:
-    for fd in set(fds or ()):
-        os.close(fd)
+def _close_all(stdio: tuple[int, ...] | None, *others: int | None) -> None:
+    for fd in {*(stdio or ()), *others}:
+        if fd is not None and fd >= 0:
+            os.close(fd)

@@ -135,7 +135,7 @@ def _unfit(path: str) -> int | None:
 
 
 def _text(exc: OSError) -> str:
-    """errno's text as Go prints it: with a small first letter."""
+    """Return errno's text as Go prints it: with a small first letter."""
     text = os.strerror(exc.errno or 0)
     return text[:1].lower() + text[1:]
 

@@ -6,6 +6,7 @@ confined to the root (openat2 with RESOLVE_IN_ROOT), and mounts go onto the resu
 never onto a path string. Not for what is mounted: see `mounts`.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -39,10 +40,8 @@ class Root:
         parent, name = os.path.split(os.path.normpath("/" + path))
         parent_fd = self.make_directory(parent, mode)
         try:
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(name, mode, dir_fd=parent_fd)
-            except FileExistsError:
-                pass
         finally:
             os.close(parent_fd)
         return self.open(path, os.O_PATH | os.O_DIRECTORY)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from pier.runtime.attach import QUEUE_LIMIT_BYTES, STDERR, STDOUT, Client, Input
 from pier.runtime.jsonlog import JsonLog
-from pier.runtime.launch import Stdio
 from pier.runtime.loop import EPOLLIN, Loop
+from pier.runtime.stdio import Stdio
 
 READ_BYTES = 1 << 16
 NAMES = {STDOUT: "stdout", STDERR: "stderr"}

@@ -118,7 +118,7 @@ def _keep(bundle: str, channel_fd: int, hierarchies: Hierarchies) -> None:
         keeper = Keeper(bundle, hierarchies)
         keeper.run(socket.socket(fileno=channel_fd))
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # the fork must not become a second zygote
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
