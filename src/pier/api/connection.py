@@ -65,6 +65,10 @@ class Connection(web.RequestHandler):
         else:
             self._receive_head(self._head + data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp narrows it to None
+        """Keep a half-closed connection that is being hijacked: the client ended stdin only."""
+        return self._tail is not None
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self.cancel_stream()
         super().connection_lost(exc)

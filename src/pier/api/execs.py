@@ -29,7 +29,7 @@ async def start(call: Call) -> web.StreamResponse:
     if request.Detach:
         await exec_start.detached()
         return empty_answer(200)
-    return await hijack(call, exec_start.hand_over, tty=request.Tty)
+    return await hijack(call, exec_start.hand_over, tty=exec_start.tty)
 
 
 async def inspect(call: Call) -> web.StreamResponse:

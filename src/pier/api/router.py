@@ -51,8 +51,8 @@ class Router:
             return handler, version, ""
         _, noun, name = [*path.split("/", 2), "", ""][:3]
         if name:
-            front, slash, verb = name.rpartition("/")
-            if slash and (handler := self._routes.get(f"{method} /{noun}/{{name}}/{verb}")):
+            front, _, verb = name.rpartition("/")
+            if front and (handler := self._routes.get(f"{method} /{noun}/{{name}}/{verb}")):
                 return handler, version, front
             if handler := self._routes.get(f"{method} /{noun}/{{name}}"):
                 return handler, version, name

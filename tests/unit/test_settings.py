@@ -1,0 +1,148 @@
+import json
+
+import pytest
+
+from pier.engine.settings import Settings, parse, usage
+from pier.errors import InvalidParameter, PierError, Unsupported
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Parse flags beside a configuration file with this content."""
+
+    def parse_with(*argv, file=None):
+        path = tmp_path / "daemon.json"
+        path.write_text(json.dumps(file or {}))
+        return parse(["--config-file", str(path), *argv])
+
+    return parse_with
+
+
+def test_defaults(run):
+    invocation = run()
+    assert invocation.action == "run"
+    assert invocation.settings == Settings()
+
+
+def test_flags_in_all_their_spellings(run):
+    settings = run(
+        *("-DH", "unix:///tmp/a.sock", "--host=fd://", "-Hunix:///tmp/b.sock", "-p=/tmp/p"),
+        *("--data-root", "/tmp/data", "--exec-root=/tmp/exec", "-l", "warn", "--label", "a=b"),
+    ).settings
+    assert settings == Settings(
+        hosts=("unix:///tmp/a.sock", "fd://", "unix:///tmp/b.sock"),
+        data_root="/tmp/data",
+        exec_root="/tmp/exec",
+        pidfile="/tmp/p",
+        debug=True,
+        log_level="warn",
+        labels=("a=b",),
+    )
+
+
+def test_the_file_says_the_same(run):
+    file = {"hosts": ["unix:///tmp/a.sock"], "data-root": "/tmp/d", "debug": True, "group": "g"}
+    assert run(file=file).settings == Settings(
+        hosts=("unix:///tmp/a.sock",), data_root="/tmp/d", debug=True, group="g"
+    )
+
+
+def test_the_pidfile_follows_the_exec_root(run):
+    assert run("--exec-root", "/tmp/e").settings.pidfile == "/tmp/e/pierd.pid"
+
+
+def test_what_pier_does_anyway_is_accepted(run):
+    run("--live-restore", "--iptables=false", "--storage-driver", "overlay2")
+    run(file={"live-restore": True, "bridge": "none", "log-driver": "json-file"})
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--x"], "unknown flag: --x"),
+        (["-x"], "unknown shorthand flag: 'x' in -x"),
+        (["-Dx"], "unknown shorthand flag: 'x' in -Dx"),
+        (["--data-root"], "flag needs an argument: --data-root"),
+        (["--debug=maybe"], 'invalid argument "maybe" for "--debug" flag'),
+        (["serve"], '"pierd" accepts no arguments'),
+        (["-l", "loud"], "invalid logging level: loud"),
+        (["--label", "x"], "bad attribute format: x"),
+        (["-H", "gopher://x"], "invalid bind address format: gopher://x"),
+        (["--config-file", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),
+    ],
+)
+def test_wrong_flags_are_refused_in_dockerds_words(argv, message):
+    with pytest.raises(InvalidParameter) as caught:
+        parse(argv)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-H", "tcp://0.0.0.0:2375"],
+        ["-H", "localhost:1"],
+        ["--dns", "1.1.1.1"],
+        ["--live-restore=false"],
+        ["--bridge", "br0"],
+    ],
+)
+def test_what_pier_does_not_have_yet_is_refused_by_name(run, argv):
+    with pytest.raises(Unsupported, match="not supported"):
+        run(*argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "file", "message"),
+    [
+        (
+            [],
+            {"colour": 1, "x": 2},
+            "the following directives don't match any configuration option: colour, x",
+        ),
+        (
+            ["-D"],
+            {"debug": False},
+            (
+                "the following directives are specified both as a flag and in the configuration file: "
+                "debug: (from flag: true, from file: false)"
+            ),
+        ),
+        (
+            ["-H", "unix:///a"],
+            {"hosts": ["unix:///b"]},
+            "hosts: (from flag: [unix:///a], from file: [unix:///b])",
+        ),
+        ([], {"debug": "yes"}, "cannot unmarshal 'yes' into debug of type bool"),
+        ([], {"hosts": "unix:///b"}, "into hosts of type list of strings"),
+    ],
+)
+def test_wrong_files_are_refused_in_dockerds_words(run, argv, file, message):
+    with pytest.raises(
+        InvalidParameter, match="unable to configure the Docker daemon with file"
+    ) as caught:
+        run(*argv, file=file)
+    assert message in caught.value.message
+
+
+def test_a_file_that_is_not_json_is_refused(tmp_path):
+    path = tmp_path / "daemon.json"
+    path.write_text("{")
+    with pytest.raises(InvalidParameter, match="invalid JSON"):
+        parse(["--config-file", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("flag", "action"), [("--help", "help"), ("-v", "version"), ("--validate", "validate")]
+)
+def test_other_actions(run, flag, action):
+    assert run(flag).action == action
+
+
+def test_usage_names_every_flag_that_is_accepted():
+    for line in usage().splitlines():
+        if "--" in line:
+            flag = line.split("--")[1].split()[0]
+            with pytest.raises(PierError) as caught:
+                parse([f"--{flag}=?", "--nope"])
+            assert "unknown flag: --" + flag not in caught.value.message
