@@ -18,7 +18,7 @@ from pier.model.api_containers import (
     SummaryHostConfig,
     SummaryNetworkSettings,
 )
-from pier.model.container import ContainerRecord
+from pier.model.container import ZERO_TIME, ContainerRecord
 from pier.model.filters import Filters
 from pier.model.gotime import SECOND, now_ns, parse_rfc3339
 
@@ -58,7 +58,11 @@ class Selection:
             and filters.exact("status", state.Status)
             and (
                 not self.exit_codes
-                or (state.Status not in RUNNING and state.ExitCode in self.exit_codes)
+                or (
+                    state.Status not in RUNNING
+                    and state.StartedAt != ZERO_TIME
+                    and state.ExitCode in self.exit_codes
+                )
             )
             and (self.ancestors is None or not self.ancestors.isdisjoint(_lineage(record)))
             and filters.exact("health", "none")
