@@ -297,7 +297,6 @@ def test_statuses_and_errors(serve):
             ("GET /nothing", "404 Not Found", "page not found"),
             ("POST /swarm/init", "503 Service Unavailable", "This node is not a swarm manager."),
             ("GET /images/get", "501 Not Implemented", "save is not supported by pierd yet"),
-            ("GET /containers/web/logs", "400 Bad Request", "Bad parameters: you must choose"),
             ("POST /containers/web/resize?h=x&w=1", "400 Bad Request", 'invalid resize height "x"'),
             ("POST /containers/web/stop?t=x", "400 Bad Request", 'strconv.Atoi: parsing "x"'),
             ("POST /containers/create", "400 Bad Request", "invalid JSON: got EOF"),
@@ -366,6 +365,33 @@ def test_stopping_the_server_ends_waits(serve):
 
     serve(test)
     assert left
+
+
+def test_stopping_the_server_does_not_wait_for_idle_clients(serve):
+    left = []
+
+    async def test(connect, engine):
+        reader, writer = await connect()
+        writer.write(PING)
+        await answer(reader)
+        left.append(asyncio.get_running_loop().create_task(finish(reader, writer)))
+
+    async def finish(reader, writer):
+        assert await reader.read() == b""
+        writer.close()
+
+    serve(test)
+    assert left
+
+
+def test_a_long_query_is_read(serve):
+    async def test(connect, engine):
+        reader, writer = await connect()
+        writer.write(b"GET /_ping?x=%b HTTP/1.1\r\nHost: docker\r\n\r\n" % (b"y" * 50_000))
+        assert await answer(reader) == ("HTTP/1.1 200 OK", b"OK")
+        writer.close()
+
+    serve(test)
 
 
 def test_a_stream_that_breaks_off_has_no_proper_end(serve):

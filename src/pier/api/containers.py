@@ -75,8 +75,6 @@ async def logs(call: Call) -> web.StreamResponse:
         until=call.timestamp("until"),
         tail=_tail(call.text("tail")),
     )
-    if not (options.stdout or options.stderr):
-        raise InvalidParameter("Bad parameters: you must choose at least one stream")
     parts = call.engine.containers.logs(call.name, options)
     kind = stream_type(call, tty=call.engine.containers.tty(call.name))
     return await send_bytes(call, kind, parts)

@@ -10,7 +10,7 @@ from aiohttp import web
 from pier.api import containers, execs, images, refused, system
 from pier.api.answers import error_answer
 from pier.api.call import Call
-from pier.api.connection import Connection, ConnectionServer
+from pier.api.connection import MAX_HEAD_BYTES, Connection, ConnectionServer
 from pier.api.hijack import Taken
 from pier.api.router import Router
 from pier.errors import PierError
@@ -38,6 +38,8 @@ class ApiServer:
             access_log=None,
             auto_decompress=False,
             read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
             tcp_keepalive=False,
         )
         self._listeners: list[asyncio.Server] = []
@@ -55,6 +57,7 @@ class ApiServer:
         """Stop accepting, end the endless answers, let the others finish for a few seconds."""
         for listener in self._listeners:
             listener.close()
+        self._connections.pre_shutdown()
         self._connections.cancel_streams()
         await self._connections.shutdown(STOP_TIMEOUT_S)
 
