@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-PASSWD_PATH = "/etc/passwd"
+PASSWD_PATH = "/etc/passwd"  # noqa: S105  # a file's name
 GROUP_PATH = "/etc/group"
 MAX_ID = (1 << 31) - 1
 MAX_FILE_BYTES = 1 << 24
@@ -72,9 +72,9 @@ def lookup(
     if wanted_group:
         gid = _find_group(group_file, wanted_group, "unable to find group")
     elif name:
-        for group in _groups(group_file):
-            if name in group.members.split(b","):
-                additional.append(group.gid)
+        additional.extend(
+            group.gid for group in _groups(group_file) if name in group.members.split(b",")
+        )
     additional.extend(_find_group(group_file, item, "Unable to find group") for item in groups)
     unique = list(dict.fromkeys([gid, *additional]))
     return Identity(uid, gid, unique, os.fsdecode(home) or "/", os.fsdecode(name))

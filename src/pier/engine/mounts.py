@@ -1,0 +1,140 @@
+"""The `mounts` of a container's spec: Docker's own, those of the engine's files, the user's.
+
+See config.md of the OCI runtime specification, Mounts. A mount of the user's takes the place of
+one of ours at the same destination; one of /dev takes the place of all below /dev.
+"""
+
+import os
+import re
+
+from pier.engine import defaults, etc_files
+from pier.engine.user_mounts import UserMount, missing_source, parse_all
+from pier.errors import Internal, InvalidParameter
+from pier.model.container import HostConfig
+from pier.runtime.spec import Mount
+
+_MOUNTINFO = "/proc/self/mountinfo"
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+def build(
+    host: HostConfig, files_directory: str, *, writable_cgroups: bool | None, shm: Mount | None
+) -> tuple[list[Mount], str]:
+    """Return the mounts in order, and what `rootfsPropagation` they ask for ("" for nothing).
+
+    `files_directory` holds hosts, hostname and resolv.conf. `shm` is what /dev/shm is to be, None
+    for nothing. Touches the disk only for the user's own binds: a missing source is made where
+    Docker makes it. Raises InvalidParameter, Internal.
+    """
+    mounts = _system(host, writable_cgroups=writable_cgroups, shm=shm)
+    wanted = parse_all(host)
+    taken = {mount.destination for mount in wanted}
+    if taken:
+        below_dev = "/dev" in taken
+        mounts = [
+            mount
+            for mount in mounts
+            if mount["destination"] not in taken
+            and not (below_dev and mount["destination"].startswith("/dev/"))
+        ]
+    mode = ["rbind", "ro", "rprivate"] if host.ReadonlyRootfs else ["rbind", "rprivate"]
+    files: list[Mount] = [
+        {
+            "destination": f"/etc/{name}",
+            "type": "bind",
+            "source": f"{files_directory}/{name}",
+            "options": mode,
+        }
+        for name in etc_files.NAMES
+        if f"/etc/{name}" not in taken
+    ]
+    propagation = ""
+    users: list[Mount] = []
+    for mount in wanted:
+        users.append(_tmpfs(mount) if mount.kind == "tmpfs" else _bind(mount))
+        propagation = _root_propagation(mount, propagation)
+    if users:
+        # Nearer to the root first: a bind of /etc must not hide the files that belong into it.
+        files = sorted(files + users, key=lambda mount: mount["destination"].count("/"))
+    return mounts + files, propagation
+
+
+def _system(host: HostConfig, *, writable_cgroups: bool | None, shm: Mount | None) -> list[Mount]:
+    writable = host.Privileged if writable_cgroups is None else writable_cgroups
+    mounts = [
+        defaults.PROC,
+        defaults.DEV,
+        defaults.DEV_PTS,
+        defaults.SYS_RW if host.Privileged else defaults.SYS,
+        defaults.CGROUP_RW if writable else defaults.CGROUP,
+        defaults.MQUEUE,
+    ]
+    if shm is not None:
+        mounts.append(shm)
+    return mounts
+
+
+def _tmpfs(mount: UserMount) -> Mount:
+    return defaults.mount(mount.destination, "tmpfs", "tmpfs", *mount.options)
+
+
+def _bind(mount: UserMount) -> Mount:
+    if not os.path.lexists(mount.source):
+        if not mount.create:
+            raise missing_source(mount.source)
+        try:
+            os.makedirs(mount.source, mode=0o755, exist_ok=True)
+        except OSError as exc:
+            raise Internal(
+                f"error while creating mount source path '{mount.source}':"
+                f" mkdir {mount.source}: {os.strerror(exc.errno or 0).lower()}"
+            ) from exc
+    options = ["rbind" if mount.recursive else "bind", mount.propagation]
+    if mount.readonly:
+        # Since Docker 25 a read-only bind is so with all mounts below it (kernel 5.12).
+        options.insert(1, "rro" if mount.recursive and mount.readonly_recursive else "ro")
+    return defaults.mount(mount.destination, "bind", mount.source, *options)
+
+
+def _root_propagation(mount: UserMount, present: str) -> str:
+    """What the root must be for the mount's own propagation to work; the strongest wins.
+
+    Raises InvalidParameter when the source's mount has no peers that events could come from.
+    """
+    if mount.propagation.endswith("private"):
+        return present
+    where, tags = _propagation_of(mount.source)
+    if mount.propagation.endswith("shared"):
+        if "shared" not in tags:
+            raise InvalidParameter(
+                f"path {mount.source} is mounted on {where} but it is not a shared mount"
+            )
+        return "shared"
+    if not tags:
+        raise InvalidParameter(
+            f"path {mount.source} is mounted on {where} but it is not a shared or slave mount"
+        )
+    return present or "rslave"
+
+
+def _propagation_of(path: str) -> tuple[str, set[str]]:
+    """The mount point that holds `path`, and which of "shared" and "slave" it is.
+
+    From mountinfo, proc_pid_mountinfo(5): field 5, and the optional ones from 7 to the "-".
+    """
+    real = os.fsencode(os.path.realpath(path))
+    best, tags = b"/", set[str]()
+    with open(_MOUNTINFO, "rb") as file:
+        for line in file:
+            fields = line.split(b" ")
+            where = _OCTAL.sub(lambda match: bytes((int(match[1], 8),)), fields[4])
+            if len(where) < len(best) or not (real + b"/").startswith(where.rstrip(b"/") + b"/"):
+                continue
+            optional = fields[6 : fields.index(b"-")]
+            best, tags = where, set()
+            for field in optional:
+                if field.startswith(b"shared:"):
+                    tags.add("shared")
+                elif field.startswith(b"master:"):
+                    tags.add("slave")
+    return os.fsdecode(best), tags
