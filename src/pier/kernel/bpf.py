@@ -78,7 +78,7 @@ def prog_load(program: bytes, kind: int, name: str) -> int:
     """Load `program` (encoded instructions) and return its descriptor, the caller's to close.
 
     `kind` is BPF_PROG_TYPE_*, `name` at most 15 of [A-Za-z0-9_.]. Raises OSError: EPERM without
-    CAP_BPF, EINVAL or EACCES when the verifier refuses, with the verifier's last words.
+    CAP_BPF, EINVAL, EACCES or E2BIG when the verifier refuses, with the verifier's last words.
     """
     instructions = ctypes.create_string_buffer(program, len(program))
     license_ = ctypes.create_string_buffer(_LICENSE)
@@ -102,15 +102,16 @@ def prog_load(program: bytes, kind: int, name: str) -> int:
     try:
         return load(None)
     except OSError as exc:
-        if exc.errno not in {errno.EINVAL, errno.EACCES}:
+        if exc.errno not in {errno.EINVAL, errno.EACCES, errno.E2BIG}:
             raise
+        refusal = exc
     # Asking for the log costs memory and time, so only a refused program is loaded again for it.
     log = ctypes.create_string_buffer(_LOG_SIZE)
     try:
         return load(log)
     except OSError as exc:
         words = log.value.decode(errors="replace").strip().splitlines()[-3:]
-        raise OSError(exc.errno, f"{exc.strerror} ({'; '.join(words)})") from exc
+        raise OSError(refusal.errno, f"{refusal.strerror} ({'; '.join(words)})") from exc
 
 
 def prog_attach(

@@ -88,7 +88,11 @@ def stats_v1(directory: str) -> "BlkioStats":
 
 
 def _entries_v1(directory: str, name: str) -> "list[BlkioEntry]":
-    """BFQ counts for the devices that it schedules; the throttle layer sees all of them."""
+    """BFQ counts for the devices that it schedules, the throttle layer for all.
+
+    (Since Linux 6.10 only for those on which some cgroup is throttled: an idle throttle layer is
+    not set up, and v1 has no other place for the numbers. They are missing then, as with runc.)
+    """
     for policy in ("bfq", "throttle"):
         try:
             text = read(f"{directory}/blkio.{policy}.{name}")

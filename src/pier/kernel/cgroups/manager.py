@@ -52,7 +52,7 @@ class Cgroup:
 
     def __init__(self, hierarchies: Hierarchies, path: str) -> None:
         parts = path.split("/")
-        if parts[0] or not all(parts[1:]) or ".." in parts or "." in parts:
+        if len(parts) < 2 or parts[0] or not all(parts[1:]) or ".." in parts or "." in parts:
             raise ValueError(f"invalid cgroup path {path!r}")
         self.path = path
         self._hierarchies = hierarchies
