@@ -32,6 +32,15 @@ for pid in children:
 os._exit(len(children))
 """
 
+FORK_FOR_EVER = """
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+
 
 @pytest.fixture(scope="module")
 def hierarchies():
@@ -286,7 +295,7 @@ def test_kill_empties_a_tree(hierarchies, parent, paused):
 def test_kill_outruns_a_fork_bomb(hierarchies, group):
     require(hierarchies, "pids")
     group.create({"pids": {"limit": 60}})
-    process = inside(group, "sh", "-c", "f() { f | f & }; f; sleep 1000")
+    process = inside(group, sys.executable, "-c", FORK_FOR_EVER)
     while len(group.pids()) < 10:
         assert process.poll() is None
     group.kill()
