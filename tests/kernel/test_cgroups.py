@@ -80,20 +80,11 @@ def content(mount: str, group: Cgroup, name: str) -> str:
         return file.read().strip()
 
 
-def enter(group: Cgroup) -> None:
-    """Put the calling process in, whatever the version: for preexec_fn, where it has one thread."""
-    group.join()
-    fd = group.open_fd()
-    if fd is not None:
-        os.close(fd)
-        group.add(os.getpid())
-
-
 def inside(group: Cgroup, *argv: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         argv,
         stdout=stdout,
-        preexec_fn=lambda: enter(group),  # noqa: PLW1509  # no threads here while it runs
+        preexec_fn=group.join,  # noqa: PLW1509  # no threads here while it runs
     )
 
 
@@ -145,7 +136,7 @@ def test_add_moves_a_process_everywhere(hierarchies, group):
 def test_join_is_the_same_as_add(hierarchies, parent):
     groups = [Cgroup(hierarchies, f"{parent}/{name}") for name in ("joined", "added")]
     shown = []
-    for group, place in zip(groups, (enter, lambda g: g.add(os.getpid())), strict=True):
+    for group, place in zip(groups, (Cgroup.join, lambda g: g.add(os.getpid())), strict=True):
         group.create({})
         done = subprocess.run(
             ["cat", "/proc/self/cgroup"],
@@ -370,7 +361,7 @@ def test_mounts_of_a_cgroup_namespace(hierarchies, group, tmp_path):
     script += f"cat {tmp_path}/{pids_max}\ncat /proc/self/cgroup"
     done = subprocess.run(
         ["unshare", "--mount", "--cgroup", "sh", "-c", script],
-        preexec_fn=lambda: enter(group),
+        preexec_fn=group.join,
         capture_output=True,
         text=True,
         check=False,

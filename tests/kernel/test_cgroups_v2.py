@@ -214,11 +214,14 @@ def test_a_controller_that_only_v2_has_on_a_hybrid_host():
         with open(f"{v2.mount}{group.path}/hugetlb.2MB.max") as file:
             assert file.read() == f"{4 << 20}\n"
         assert group.stats()["hugetlb"]["2MB"] == {"usage": 0, "max_usage": 0, "failcnt": 0}
-        pid = born_inside(group)
-        group.add(pid)
-        assert group.pids() == [pid]
-        group.kill()
-        os.waitpid(pid, 0)
+        done = subprocess.run(
+            ["cat", "/proc/self/cgroup"],
+            preexec_fn=group.join,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"0::{group.path}\n" in done.stdout
     finally:
         parent.kill()
         parent.remove()

@@ -122,7 +122,6 @@ def test_unified_keys_stay_inside_the_cgroup(group):
 def test_add_kill_and_freeze_write_the_core_files(root, group):
     group.add(42)
     assert value(root, "cgroup.procs") == "42"
-    group.join()  # nothing to write in v2
     assert group.pids() == [42]
     assert not group.frozen()
     (root / "pier" / "x" / "cgroup.events").write_text("populated 1\nfrozen 1\n")

@@ -4,7 +4,7 @@
     group = Cgroup(groups, "/pier/0123…")
     group.create(resources)             OCI linux.resources
     fd = group.open_fd()                v2: clone3 with CLONE_INTO_CGROUP starts the child inside
-    group.join()                        v1: the child, still single-threaded, walks in by itself
+    group.join()                        v1: the child, still single-threaded, walks in itself
     …
     group.kill(); group.remove()
 

@@ -111,16 +111,18 @@ class Cgroup:
             self._enter(hierarchy, "cgroup.procs", pid)
 
     def join(self) -> None:
-        """Move the calling process, which must have one thread only, into the v1 hierarchies.
+        """Move the calling process, which must have one thread only, into the cgroup.
 
-        A thread that writes 0 to `tasks` moves without the lock that `add` waits for: 0.2 ms for
-        nine hierarchies. There is no such door in v2, where the process is to be born inside:
-        clone3(2) with CLONE_INTO_CGROUP and `open_fd`. A new cgroup namespace must be unshared
-        after that, not by the same clone3, or its root would be the parent's cgroup.
+        In v1 a thread that writes 0 to `tasks` moves without the lock that `add` waits for: 0.2 ms
+        for nine hierarchies. v2 has no such door: there a process is best born inside, by clone3(2)
+        with CLONE_INTO_CGROUP and `open_fd`, and this is not called. (A hybrid host's v2 directory,
+        where there is one, is entered with the wait: a limit or device program may hang on it.)
+
+        A new cgroup namespace must be unshared after this, not by the same clone3, or its root
+        would be the parent's cgroup.
         """
         for hierarchy in self._hierarchies.all:
-            if hierarchy.version == 1:
-                self._enter(hierarchy, "tasks", 0)
+            self._enter(hierarchy, "tasks" if hierarchy.version == 1 else "cgroup.procs", 0)
 
     def open_fd(self) -> int | None:
         """Open the v2 directory for CLONE_INTO_CGROUP, close-on-exec, the caller's to close.
