@@ -17,14 +17,13 @@ test: lint unit kernel client crash
 venv:
 	@tools/venv.sh
 
-# typed: the parts of tests/ and bench/ that hold logic of their own, each checked as its own
-# program, since several directories have a conftest.py.
+# mypy takes the typed parts of tests/, each ring as its own program: several have a conftest.py.
 lint: venv
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	MYPYPATH=src .venv/bin/mypy tests/*.py
-	MYPYPATH=src:tests .venv/bin/mypy tests/client
+	MYPYPATH=src:tests .venv/bin/mypy tests/client/conftest.py tests/client/test_docker_*.py
 	.venv/bin/mypy bench
 	.venv/bin/lint-imports
 

@@ -17,8 +17,8 @@ from typing import Self
 
 PACKAGES = "ca-certificates,docker.io,docker-cli,containerd,runc,iptables,iproute2,procps"
 
-# Runs inside the new mount namespace: the root's own /run and /tmp are fresh, `shared` appears
-# as /mnt, the last step replaces this shell with the command.
+# Runs inside the new mount namespace: the root's own /run is fresh, its /tmp is the machine's (so
+# that bind mounts can be compared), `shared` appears as /mnt; the last step replaces this shell.
 ENTER = """
 root=$1 shared=$2; shift 2
 mount --bind "$root" "$root"
@@ -26,7 +26,7 @@ for m in proc sys dev; do mount --rbind "/$m" "$root/$m"; done
 mkdir -p "$root/.old"
 mount --bind "$shared" "$root/mnt"
 mount -t tmpfs tmpfs "$root/run"
-mount -t tmpfs tmpfs "$root/tmp"
+mount --bind /tmp "$root/tmp"
 cd "$root"
 pivot_root . .old
 umount -l /.old
@@ -91,8 +91,7 @@ class Dockerd:
             *("dockerd", "-H", "unix:///mnt/docker.sock", "-p", "/mnt/docker.pid"),
             *("--data-root", "/mnt/data", "--exec-root", "/run/docker", *flags),
         ]
-        # dockerd refuses to start beside the cgroup of another's containers only by name, and
-        # removes what it made; the empty parent it leaves is removed in __exit__.
+        # It leaves the empty parent of its containers' cgroups, which __exit__ removes.
         self._cgroups = _docker_cgroups()
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(

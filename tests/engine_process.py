@@ -101,6 +101,7 @@ class EngineProcess:
         }
         self.docker = Client("docker", self.env)
         self.pier = Client(os.path.join(sysconfig.get_path("scripts"), "pier"), self.env)
+        self.command = os.path.join(sysconfig.get_path("scripts"), "pierd")
         self._cgroups_before = set(_container_cgroups())
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -112,7 +113,7 @@ class EngineProcess:
     def start(self, *flags: str) -> None:
         """Start pierd and wait until it answers on its socket."""
         command = [
-            os.path.join(sysconfig.get_path("scripts"), "pierd"),
+            self.command,
             *("-H", self.host, "--data-root", self.data_root, "--exec-root", self.exec_root),
             *("--pidfile", self.pidfile, *flags),
         ]
@@ -129,11 +130,12 @@ class EngineProcess:
             )
         process = self._process
         wait_until(
-            lambda: process.poll() is not None or self._answers(), "pierd answers", seconds=30
+            lambda: process.poll() is not None or self.answers(), "pierd answers", seconds=30
         )
         assert process.poll() is None, f"pierd ended with {process.returncode}:\n{self.log_tail()}"
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Return whether an engine answers on the socket."""
         done = self.docker("version", "--format", "{{.Server.Version}}", check=False)
         return done.returncode == 0
 
