@@ -89,7 +89,7 @@ class FakeEngine:
                     answer = self._answer(request)
                     connection.sendall(_encode(request, answer))
                     if answer.hijack is not None:
-                        connection.shutdown(socket.SHUT_WR)
+                        # Clients end their side: at EOF of stdin, or at once without one.
                         self.stdin += reader.read()
                         return
             except OSError:

@@ -65,6 +65,11 @@ _TOP = {
     **_SYSTEM,
     "version": ("version", "VERSION", "Show the Pier version information"),
 }
+_GLOBAL_OPTIONS = (
+    "Global Options:\n"
+    "  -H, --host list   Daemon socket to connect to\n"
+    "  -v, --version     Print version information and quit"
+)
 _COMMON = ("run", "exec", "ps", "images", "version", "info")
 
 
@@ -114,9 +119,7 @@ def top_help() -> str:
         "Common Commands:\n" + _rows([(name, _TOP[name][2]) for name in _COMMON]),
         "Management Commands:\n" + _rows(groups),
         "Commands:\n" + _rows([(name, entry[2]) for name, entry in others.items()]),
-        "Global Options:\n"
-        "  -H, --host list   Daemon socket to connect to\n"
-        "  -v, --version     Print version information and quit",
+        _GLOBAL_OPTIONS,
         "Run 'pier COMMAND --help' for more information on a command.",
     ]
     return "\n\n".join(sections) + "\n"

@@ -76,7 +76,7 @@ class Command:
             return
         self._check_arity(path, len(options.args))
         for note in options.notes:
-            sys.stderr.write(note + "\n")
+            sys.stdout.write(note + "\n")
         self.run(context, options)
 
     def _usage_line(self, path: str) -> str:

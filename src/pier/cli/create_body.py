@@ -63,19 +63,17 @@ def create_body(options: "Options", *, detached: bool = False) -> "dict[str, Any
 def _attached(options: "Options", *, detached: bool) -> set[str]:
     if detached:
         return set()
-    given = set(options.list("attach"))
-    if not given:
-        given = {"stdout", "stderr"}
-        if options.on("interactive"):
-            given.add("stdin")
+    given = set(options.list("attach")) or {"stdout", "stderr"}
+    if options.on("interactive"):
+        given.add("stdin")
     return given
 
 
 def read_lines(path: str, kind: str) -> list[str]:
     """The lines of an --env-file or --label-file: no comments, no blank ones, checked names.
 
-    A name without `=` takes its value from the client's environment, or is dropped. Raises
-    ValueError.
+    A name without `=` is dropped; a variable that the client's environment has takes its value
+    from there. Raises ValueError.
     """
     import os
 
@@ -101,9 +99,7 @@ def read_lines(path: str, kind: str) -> list[str]:
         name = name.strip()
         if equals:
             lines.append(line)
-        elif kind == "label":
-            lines.append(name)
-        elif name in os.environ:
+        elif kind == "env" and name in os.environ:
             lines.append(f"{name}={os.environ[name]}")
     return lines
 

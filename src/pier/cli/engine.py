@@ -32,7 +32,7 @@ def open_client(hosts: list[str]) -> Client:
     an engine that does not come up.
     """
     if len(hosts) > 1:
-        raise Failure("Specify only one -H")
+        raise Failure("Failed to initialize: unable to resolve pier endpoint: Specify only one -H")
     version = os.environ.get("DOCKER_API_VERSION", "").lstrip("v") or API_VERSION
     environment = os.environ.get("PIER_HOST") or os.environ.get("DOCKER_HOST")
     given = hosts[0] if hosts else environment

@@ -20,9 +20,9 @@ def _exec(context: "Context", options: "Options") -> None:
     body = _body(options)
     client = context.client
     container, detach, tty = options.args[0], options.on("detach"), options.on("tty")
+    # Who the container is comes first: a wrong name is the better message.
+    client.get(f"/containers/{quote(container)}/json").read()
     if not detach:
-        # Who the container is comes first: a wrong name is the better message.
-        client.get(f"/containers/{quote(container)}/json").read()
         session.check_tty(stdin=body["AttachStdin"], tty=tty)
     answer = client.post(f"/containers/{quote(container)}/exec", body=body).json()
     path = f"/exec/{answer['Id']}"

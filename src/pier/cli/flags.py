@@ -54,7 +54,7 @@ class Flag:
         "shown",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a flag has that many sides; all but three have a default
         self,
         name: str,
         kind: Kind,

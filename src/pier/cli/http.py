@@ -42,8 +42,8 @@ def query_string(query: "dict[str, Any] | None") -> str:
     for key, value in (query or {}).items():
         if value is None or value is False:
             continue
-        for item in value if isinstance(value, list) else [value]:
-            pairs.append(f"{key}={quote('1' if item is True else str(item))}")
+        items = value if isinstance(value, list) else [value]
+        pairs += [f"{key}={quote('1' if item is True else str(item))}" for item in items]
     return "?" + "&".join(pairs) if pairs else ""
 
 
@@ -232,10 +232,7 @@ class Client:
 
             body = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         head = self._head(method, path + query_string(query), body, content_type, headers)
-        try:
-            connection.send(head, body)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the engine may have answered, and refused, before it read all of the body
+        self._send(connection, head, body)
         try:
             response = Response(self, connection, method)
         except ConnectionResetError:
@@ -243,6 +240,12 @@ class Client:
         if response.status >= 400:
             raise ApiError(response.status, _message(response))
         return response
+
+    def _send(self, connection: Connection, head: bytes, body: "bytes | IO[bytes] | None") -> None:
+        try:
+            connection.send(head, body)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the engine may have answered, and refused, before it read all of the body
 
     def _head(
         self,

@@ -61,27 +61,37 @@ def _images(context: "Context", options: "Options") -> None:
     query = {"all": options.on("all"), "filters": filters(options, reference)}
     images = context.client.get("/images/json", query).json()
     full = options.on("no-trunc")
-    rows = []
-    for image in sorted(images, key=lambda image: -image["Created"]):
-        for name in _names(image, digests=options.on("digests")):
-            rows.append(_image_row(image, name, full=full))
+    newest_first = sorted(images, key=lambda image: -image["Created"])
+    rows = [
+        _image_row(image, name, full=full)
+        for image in newest_first
+        for name in _names(image, rows=options.on("digests"), tags=".Digest" in source)
+    ]
     _IMAGES.write(source, rows)
 
 
-def _names(image: "dict[str, Any]", *, digests: bool) -> list[tuple[str, str, str]]:
-    """Repository, tag and digest of every line that an image takes."""
-    tags = [tag for tag in image.get("RepoTags") or () if tag != "<none>:<none>"]
-    known = {}
+def _names(image: "dict[str, Any]", *, rows: bool, tags: bool) -> list[tuple[str, str, str]]:
+    """Repository, tag and digest of every line that an image takes.
+
+    `tags` shows the digests of tagged repositories, `rows` those of repositories without a tag.
+    """
+    digests: dict[str, list[str]] = {}
     for entry in image.get("RepoDigests") or ():
         repository, _, digest = entry.partition("@")
         if repository != _NONE:
-            known[repository] = digest
+            digests.setdefault(repository, []).append(digest)
     names = []
-    for tag in tags:
+    tagged = set()
+    for tag in image.get("RepoTags") or ():
         repository, _, version = tag.rpartition(":")
-        names.append((repository, version, known.get(repository, _NONE)))
-    named = {repository for repository, _, _ in names}
-    names += [(name, _NONE, digest) for name, digest in known.items() if name not in named]
+        if repository == _NONE:
+            continue
+        tagged.add(repository)
+        shown = digests.get(repository, []) if tags else []
+        names += [(repository, version, digest) for digest in shown or [_NONE]]
+    for repository, known in digests.items():
+        if repository not in tagged:
+            names += [(repository, _NONE, digest) for digest in (known if rows else [""])]
     return names or [(_NONE, _NONE, _NONE)]
 
 

@@ -4,6 +4,7 @@ import sys
 
 from pier import __version__
 from pier.cli.command import Command
+from pier.cli.errors import NoEngine
 from pier.cli.formats import FORMAT, Format
 from pier.cli.units import binary_size
 
@@ -18,17 +19,20 @@ if TYPE_CHECKING:
 def _info(context: "Context", options: "Options") -> None:
     source = options.text("format")
     form = Format(source) if source else None
-    info = context.client.get("/info").json()
+    client_text = f"Client:\n Version:    {__version__}\n Context:    default\n Debug Mode: false\n\nServer:\n"
+    try:
+        info = context.client.get("/info").json()
+    except NoEngine:
+        if form is None:
+            sys.stdout.write(client_text)
+        raise
     if form is not None:
         from pier.cli.version import client_version
 
         info["ClientInfo"] = {"Debug": False, **client_version(), "Plugins": [], "Warnings": None}
         print(form.render(info))
         return
-    sys.stdout.write(
-        f"Client:\n Version:    {__version__}\n Context:    default\n Debug Mode: false\n\n"
-    )
-    sys.stdout.write("Server:\n" + "".join(f" {line}\n" for line in _lines(info)) + "\n")
+    sys.stdout.write(client_text + "".join(f" {line}\n" for line in _lines(info)) + "\n")
     sys.stdout.flush()
     for warning in info.get("Warnings") or ():
         sys.stderr.write(f"{warning}\n")

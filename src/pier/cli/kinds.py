@@ -33,14 +33,14 @@ def parse_integer(text: str, *, bits: int = 64, signed: bool = True) -> int:
     name = "ParseInt" if signed else "ParseUint"
     digits = text.lower().lstrip("+-")
     try:
-        if text[:1] in "+-" and not signed:
-            raise ValueError
         if len(digits) > 1 and digits[0] == "0" and digits[1:].isdigit():
             value = int(text.replace("0", "0o", 1), 0)  # Go reads a leading 0 as octal
         else:
-            value = int(text, 0) if text.strip() == text else int("x")
+            value = int(text if text.strip() == text else "", 0)
     except ValueError:
         raise ValueError(f'strconv.{name}: parsing "{text}": invalid syntax') from None
+    if not signed and text[0] in "+-":
+        raise ValueError(f'strconv.{name}: parsing "{text}": invalid syntax')
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if not low <= value <= high:
         raise ValueError(f'strconv.{name}: parsing "{text}": value out of range')

@@ -11,14 +11,15 @@ from pier.cli.kinds import BOOL, parse_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _FLAGS = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive")
-_PREFIXES = {
-    "bind": ("BindOptions", "bind"),
-    "volume": ("VolumeOptions", "volume"),
-    "tmpfs": ("TmpfsOptions", "tmpfs"),
-    "image": ("ImageOptions", "image"),
+_OPTIONS = {
+    "bind": "BindOptions",
+    "volume": "VolumeOptions",
+    "tmpfs": "TmpfsOptions",
+    "image": "ImageOptions",
 }
 
 
@@ -57,67 +58,101 @@ def _parse_mount(text: str) -> "dict[str, Any]":
             if key not in _FLAGS:
                 raise ValueError(f"invalid field '{field}' must be a key=value pair")
             value = "true"
-        match key:
-            case "type":
-                mount["Type"] = value.lower()
-            case "source" | "src":
-                mount["Source"] = absolute(value)
-            case "target" | "dst" | "destination":
-                mount["Target"] = value
-            case "readonly" | "ro":
-                mount["ReadOnly"] = _flag(key, value)
-            case "consistency":
-                mount["Consistency"] = value.lower()
-            case "bind-recursive":
-                recursive = value
-            case _:
-                _set_option(mount, field, key, value)
+        if key in _COMMON:
+            name, read = _COMMON[key]
+            mount[name] = read(key, value)
+        elif key == "bind-recursive":
+            recursive = value
+        elif key in _TYPED:
+            _set_typed(mount, key, value)
+        else:
+            raise ValueError(f"unexpected key '{key}' in '{field}'")
     _set_recursive(mount, recursive)
+    return _checked(mount)
+
+
+def _checked(mount: "dict[str, Any]") -> "dict[str, Any]":
     if not mount.get("Target"):
         raise ValueError("target is required")
     if not mount.get("ReadOnly"):
         mount.pop("ReadOnly", None)
-    for kind, (name, prefix) in _PREFIXES.items():
+    for kind, name in _OPTIONS.items():
         if name in mount and kind != mount["Type"]:
-            raise ValueError(f"cannot mix '{prefix}-*' options with mount type '{mount['Type']}'")
+            raise ValueError(f"cannot mix '{kind}-*' options with mount type '{mount['Type']}'")
+    if "VolumeOptions" in mount:
+        mount["VolumeOptions"].setdefault("DriverConfig", {})
     return mount
 
 
-def _set_option(mount: "dict[str, Any]", field: str, key: str, value: str) -> None:
-    """Set what is only for one type of mount."""
-    kind = key.partition("-")[0]
-    options: dict[str, Any] = {}
-    if kind in _PREFIXES:
-        options = mount.setdefault(_PREFIXES[kind][0], {})
-    match key:
-        case "bind-propagation":
-            options["Propagation"] = value.lower()
-        case "bind-nonrecursive":
-            options["NonRecursive"] = _flag(key, value)
-        case "volume-nocopy":
-            options["NoCopy"] = _flag(key, value)
-        case "volume-label":
-            name, _, text = value.partition("=")
-            options.setdefault("Labels", {})[name] = text
-        case "volume-driver":
-            options.setdefault("DriverConfig", {})["Name"] = value
-        case "volume-opt":
-            name, _, text = value.partition("=")
-            options.setdefault("DriverConfig", {}).setdefault("Options", {})[name] = text
-        case "volume-subpath" | "image-subpath":
-            options["Subpath"] = value
-        case "tmpfs-size":
-            try:
-                options["SizeBytes"] = parse_bytes(value)
-            except ValueError:
-                raise ValueError(f"invalid value for {key}: {value}") from None
-        case "tmpfs-mode":
-            try:
-                options["Mode"] = int(value, 8)
-            except ValueError:
-                raise ValueError(f"invalid value for {key}: {value}") from None
-        case _:
-            raise ValueError(f"unexpected key '{key}' in '{field}'")
+def _set_typed(mount: "dict[str, Any]", key: str, value: str) -> None:
+    """Set what only one type of mount has; zero values are left out, as in Docker's JSON."""
+    place, read = _TYPED[key]
+    target = mount.setdefault(_OPTIONS[key.partition("-")[0]], {})
+    *parents, name = place.split(".")
+    for parent in parents:
+        target = target.setdefault(parent, {})
+    setting = read(key, value)
+    if isinstance(setting, dict):
+        target.setdefault(name, {}).update(setting)
+    elif setting:
+        target[name] = setting
+
+
+def _text(key: str, value: str) -> str:
+    return value
+
+
+def _lower(key: str, value: str) -> str:
+    return value.lower()
+
+
+def _source(key: str, value: str) -> str:
+    return absolute(value)
+
+
+def _pair(key: str, value: str) -> dict[str, str]:
+    name, _, text = value.partition("=")
+    return {name: text}
+
+
+def _size(key: str, value: str) -> int:
+    try:
+        return parse_bytes(value)
+    except ValueError:
+        raise ValueError(f"invalid value for {key}: {value}") from None
+
+
+def _octal(key: str, value: str) -> int:
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise ValueError(f"invalid value for {key}: {value}") from None
+
+
+# key -> (field, how its value is read)
+_COMMON: "dict[str, tuple[str, Callable[[str, str], Any]]]" = {
+    "type": ("Type", _lower),
+    "source": ("Source", _source),
+    "src": ("Source", _source),
+    "target": ("Target", _text),
+    "dst": ("Target", _text),
+    "destination": ("Target", _text),
+    "readonly": ("ReadOnly", _flag),
+    "ro": ("ReadOnly", _flag),
+    "consistency": ("Consistency", _lower),
+}
+_TYPED: "dict[str, tuple[str, Callable[[str, str], Any]]]" = {
+    "bind-propagation": ("Propagation", _lower),
+    "bind-nonrecursive": ("NonRecursive", _flag),
+    "volume-nocopy": ("NoCopy", _flag),
+    "volume-label": ("Labels", _pair),
+    "volume-driver": ("DriverConfig.Name", _text),
+    "volume-opt": ("DriverConfig.Options", _pair),
+    "volume-subpath": ("Subpath", _text),
+    "image-subpath": ("Subpath", _text),
+    "tmpfs-size": ("SizeBytes", _size),
+    "tmpfs-mode": ("Mode", _octal),
+}
 
 
 def _set_recursive(mount: "dict[str, Any]", value: str) -> None:

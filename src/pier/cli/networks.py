@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pier.cli.flags import Options
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_NETWORK_TEXTS = {"name": "Target", "ip": "IPv4Address", "ip6": "IPv6Address"}
+_NETWORK_LISTS = {"alias": "Aliases", "link-local-ip": "LinkLocalIPs"}
 
 
 def check_mac(text: str) -> str:
@@ -32,32 +34,31 @@ def _parse_network(text: str) -> "dict[str, Any]":
         key, value = key.strip().lower(), value.strip()
         if not equals:
             raise ValueError(f"invalid field {field}")
-        match key:
-            case "name":
-                network["Target"] = value
-            case "alias":
-                network["Aliases"].append(value)
-            case "ip":
-                network["IPv4Address"] = value
-            case "ip6":
-                network["IPv6Address"] = value
-            case "link-local-ip":
-                network["LinkLocalIPs"].append(value)
-            case "mac-address":
-                network["MacAddress"] = check_mac(value)
-            case "driver-opt":
-                name, pair, option = value.partition("=")
-                if not pair:
-                    raise ValueError("invalid key value pair format in driver options")
-                network["DriverOpts"][name.strip().lower()] = option.strip()
-            case "gw-priority":
-                try:
-                    network["GwPriority"] = int(value)
-                except ValueError:
-                    raise ValueError(f"invalid gw-priority: {value}") from None
-            case _:
-                raise ValueError(f"invalid field key {key}")
+        if key in _NETWORK_TEXTS:
+            network[_NETWORK_TEXTS[key]] = value
+        elif key in _NETWORK_LISTS:
+            network[_NETWORK_LISTS[key]].append(value)
+        else:
+            _set_network_option(network, key, value)
     return network
+
+
+def _set_network_option(network: "dict[str, Any]", key: str, value: str) -> None:
+    match key:
+        case "mac-address":
+            network["MacAddress"] = check_mac(value)
+        case "driver-opt":
+            name, pair, option = value.partition("=")
+            if not pair:
+                raise ValueError("invalid key value pair format in driver options")
+            network["DriverOpts"][name.strip().lower()] = option.strip()
+        case "gw-priority":
+            try:
+                network["GwPriority"] = int(value)
+            except ValueError:
+                raise ValueError(f"invalid gw-priority: {value}") from None
+        case _:
+            raise ValueError(f"invalid field key {key}")
 
 
 NETWORK = Kind("network", _parse_network, repeated=True)
@@ -70,8 +71,7 @@ def network_settings(options: "Options") -> "tuple[str, dict[str, Any]]":
     first = dict(networks[0])
     _merge_legacy_flags(first, mode, options)
     if options.list("network") and len(networks) == 1 and not _is_settled(first):
-        # Docker names an endpoint only for a network of the user's.
-        return (mode, {} if _is_predefined(mode) else {mode: _endpoint(first)})
+        return mode, {}  # NetworkMode says it all
     every = [first, *networks[1:]]
     return mode, {str(network["Target"]) or "default": _endpoint(network) for network in every}
 

@@ -1,5 +1,7 @@
 """`pier ps`: the list of containers."""
 
+import sys
+
 from pier.cli import kinds
 from pier.cli.command import Command
 from pier.cli.flags import Flag
@@ -39,16 +41,21 @@ _LISTING = Listing(
 
 
 def _ps(context: "Context", options: "Options") -> None:
-    size = options.on("size")
-    source = _LISTING.source(options.text("format"), quiet=options.on("quiet"))
-    if size and options.text("format") in ("", "table") and not options.on("quiet"):
+    size, quiet, given = options.on("size"), options.on("quiet"), options.text("format")
+    if quiet and given:
+        sys.stderr.write(
+            "WARNING: Ignoring custom format, because both --format and --quiet are set.\n"
+        )
+        given = ""
+    source = _LISTING.source(given, quiet=quiet)
+    if size and given in ("", "table") and not quiet:
         source += "\t{{.Size}}"
     _LISTING.check(source)
     last = 1 if options.on("latest") else options.number("last")
     query = {
         "all": options.on("all"),
         "limit": last if last > 0 else None,
-        "size": size or (options.text("format") != "json" and _wants_size(source)),
+        "size": size or (given != "json" and _wants_size(source)),
         "filters": filters(options),
     }
     containers = context.client.get("/containers/json", query).json()
@@ -104,35 +111,41 @@ def _size(container: "dict[str, Any]") -> str:
 
 
 def ports(published: "list[dict[str, Any]]") -> str:
-    """`0.0.0.0:8080->80/tcp, 90-92/udp`: ports of one host address in a row become a range."""
-    groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for port in published:
-        key = (str(port.get("IP") or ""), str(port.get("Type", "tcp")))
-        groups.setdefault(key, []).append((port["PrivatePort"], port.get("PublicPort") or 0))
-    shown = []
-    for (address, protocol), pairs in groups.items():
-        for (first, public), (last, last_public) in _ranges(sorted(pairs)):
-            private = str(first) if first == last else f"{first}-{last}"
-            if not public:
-                shown.append((bool(address), first, f"{private}/{protocol}"))
-                continue
-            host = str(public) if public == last_public else f"{public}-{last_public}"
-            where = f"[{address}]" if ":" in address else address
-            shown.append((bool(address), first, f"{where}:{host}->{private}/{protocol}"))
-    return ", ".join(text for _, _, text in sorted(shown, key=lambda entry: entry[:2]))
+    """`80-81/tcp, 0.0.0.0:8080->80/tcp`.
+
+    Neighbours become a range where the container's port is the host's or not published; mappings to
+    other ports come last, each by itself.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    ranges: list[str] = []
+    mappings: list[str] = []
+    for port in sorted(published, key=_port_order):
+        private, protocol = int(port["PrivatePort"]), str(port.get("Type", "tcp"))
+        address, public = str(port.get("IP") or ""), port.get("PublicPort") or 0
+        host = f"[{address}]" if ":" in address else address
+        if address and public != private:
+            mappings.append(f"{host}:{public}->{private}/{protocol}")
+            continue
+        group = groups.get((host, protocol))
+        if group is not None and private == group[1] + 1:
+            group[1] = private
+            continue
+        if group is not None:
+            ranges.append(_port_range(host, protocol, group))
+        groups[host, protocol] = [private, private]
+    ranges += [_port_range(host, protocol, group) for (host, protocol), group in groups.items()]
+    return ", ".join(ranges + mappings)
 
 
-def _ranges(pairs: list[tuple[int, int]]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    ranges: list[tuple[tuple[int, int], tuple[int, int]]] = []
-    for private, public in pairs:
-        if ranges:
-            start, end = ranges[-1]
-            follows = public == end[1] + 1 if public else not end[1]
-            if private == end[0] + 1 and follows and bool(public) == bool(end[1]):
-                ranges[-1] = (start, (private, public))
-                continue
-        ranges.append(((private, public), (private, public)))
-    return ranges
+def _port_order(port: "dict[str, Any]") -> "tuple[Any, ...]":
+    public = port.get("PublicPort") or 0
+    return port["PrivatePort"], port.get("IP") or "", public, port.get("Type", "")
+
+
+def _port_range(host: str, protocol: str, group: list[int]) -> str:
+    first, last = group
+    numbers = str(first) if first == last else f"{first}-{last}"
+    return f"{host}:{numbers}->{numbers}/{protocol}" if host else f"{numbers}/{protocol}"
 
 
 PS = Command(

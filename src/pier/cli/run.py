@@ -38,7 +38,7 @@ _RUN_FLAGS = (
 def _run(context: "Context", options: "Options") -> None:
     detached = options.on("detach")
     if detached and options.list("attach"):
-        raise usage_failure("run", "conflicting options: cannot specify both --attach and --detach")
+        raise Failure("conflicting options: cannot specify both --attach and --detach")
     body = container_body("run", options, detached=detached)
     if not detached:
         session.check_tty(stdin=body["AttachStdin"], tty=body["Tty"])

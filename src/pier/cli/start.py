@@ -4,7 +4,7 @@ import sys
 
 from pier.cli import kinds, session
 from pier.cli.command import Command
-from pier.cli.errors import ApiError, Exit, Failure
+from pier.cli.errors import Exit, Failure
 from pier.cli.flags import Flag
 from pier.cli.http import quote
 from pier.cli.streams import Detached
@@ -25,7 +25,7 @@ def _start(context: "Context", options: "Options") -> None:
     for name in options.args:
         try:
             context.client.post(f"/containers/{quote(name)}/start").read()
-        except ApiError as error:
+        except Failure as error:
             sys.stderr.write(f"{error}\n")
             failed.append(name)
         else:

@@ -57,7 +57,7 @@ def _index(value: "Any", *keys: "Any") -> "Any":
             value = value.get(str(key), "")
         elif isinstance(value, list | str):
             if not isinstance(key, int):
-                raise ValueError(f"cannot index slice/array with type {type(key).__name__}")
+                raise TypeError(f"cannot index slice/array with type {type(key).__name__}")
             if not 0 <= key < len(value):
                 raise ValueError(f"index out of range: {key}")
             value = value[key] if isinstance(value, list) else value.encode()[key]
@@ -228,13 +228,8 @@ FUNCTIONS: "dict[str, Callable[..., Any]]" = {
 # For the header of a table: what would change a value leaves the column's name alone.
 HEADER_FUNCTIONS: "dict[str, Callable[..., Any]]" = {
     **FUNCTIONS,
-    "json": lambda value: value,
-    "join": lambda value, separator: value,
-    "split": lambda value, separator: value,
-    "lower": lambda value: value,
-    "upper": lambda value: value,
-    "title": lambda value: value,
-    "truncate": lambda value, length: value,
-    "pad": lambda value, before, after: value,
-    "println": lambda *values: " ".join(str(value) for value in values),
+    **dict.fromkeys(
+        ("json", "join", "split", "lower", "upper", "title", "truncate", "pad"),
+        lambda value, *_: value,
+    ),
 }

@@ -59,8 +59,7 @@ def unquote(text: str) -> str:
     body = text[1:-1]
     if "\\" not in body:
         return body
-    escaped = body.encode("latin-1", "backslashreplace").decode("unicode_escape")
-    return escaped
+    return body.encode("latin-1", "backslashreplace").decode("unicode_escape")
 
 
 class _Parser:
@@ -75,7 +74,7 @@ class _Parser:
             raise _fail(end[1], f"unexpected {{{{{end[0]}}}}}")
         return body
 
-    def _body(self) -> "tuple[list[Node], tuple[str, int, list[Any]] | None]":
+    def _body(self) -> "tuple[list[Node], tuple[str, int, _Tokens] | None]":
         """Nodes up to an `else`, an `end`, or the end of the source."""
         nodes: list[Node] = []
         while self._index < len(self._items):
