@@ -27,7 +27,7 @@ def create_container(
     image = services.images.get(request.Image)
     _check_platform(image, platform, request.Image)
     inherit(request, image.config.config)
-    warnings = validate_create(request, services.settings)
+    warnings = validate_create(request, services.settings, image=image.config.config)
     resolve_joins(request.HostConfig, store)
     record = _record(request, image, name)
     services.directories.make(record.Id)

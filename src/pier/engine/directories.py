@@ -7,6 +7,7 @@ Plain system calls without threads, since they are on the way of every start; wh
 deletion, is the housekeeper's (`storage.root`).
 """
 
+import asyncio
 import os
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from pier.runtime.spec import KeeperConfig, Spec
 from pier.storage.root import DataRoot
 
+DELETION_DELAY_S = 0.005
 _MODE = 0o700
 
 
@@ -71,8 +73,17 @@ class ContainerDirectories:
         return os.listdir(self._bundles)
 
     def discard(self, container_id: str) -> None:
-        """Take a container's data directory out of sight at once; absent is fine."""
-        self._root.discard(self.data(container_id))
+        """Take a container's data directory out of sight at once; absent is fine.
+
+        Its deletion waits a moment: it would take the interpreter from the loop just when the
+        removal is about to be answered.
+        """
+        trashed = self._root.staging("trash")
+        try:
+            os.rename(self.data(container_id), trashed)
+        except FileNotFoundError:
+            return
+        asyncio.get_running_loop().call_later(DELETION_DELAY_S, self._root.discard, trashed)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -46,7 +46,10 @@ class Exits:
         self._run_ended = run_ended
 
     def close(self) -> None:
-        """From now on a lost channel means that pierd ends, not the keeper."""
+        """From now on a lost channel means that pierd ends, not the keeper.
+
+        What happens meanwhile the next pierd finds in the bundle.
+        """
         self._closing = True
 
     def listener(self, run: Run) -> "RunListener":
@@ -57,7 +60,7 @@ class Exits:
         if run.starting:
             run.early_exit = exit_record
             return
-        if run.exited:
+        if run.exited or self._closing:
             return
         run.exited = True
         container = run.container
@@ -104,6 +107,8 @@ class Exits:
     def gone(self, run: Run) -> None:
         """The keeper ended. Without an exit told it was killed: its container is ended as well."""
         if self._closing:
+            if not run.gone.done():
+                run.gone.set_result(None)
             return
         if run.exited or run.early_exit is not None:
             # Those who wait for the exit come first: they are about to be answered.

@@ -17,7 +17,7 @@ CREATE_FAILURE_TEXT = (
     "runc create failed: unable to start container process: {}: unknown"
 )
 EXEC_FAILURE_TEXT = (
-    "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown\r\n"
+    "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown"
 )
 
 _CANNOT_BE_INVOKED = frozenset({errno.EACCES, errno.EISDIR, errno.ENOEXEC, errno.EPERM})
@@ -47,7 +47,7 @@ def translate_exec(failure: StartFailed) -> tuple[int, PierError]:
     """Return the exit code and the error for an exec that did not start; 126 unless not found."""
     if failure.step == "user":
         return NOT_INVOKED, Internal(failure.message)
-    message = EXEC_FAILURE_TEXT.rstrip().replace("{}", failure.message)
+    message = EXEC_FAILURE_TEXT.replace("{}", failure.message)
     code = _command_code(failure)
     if code:
         return code, InvalidParameter(message)

@@ -1,0 +1,172 @@
+"""SIGKILL for pierd, for the zygote, for a keeper, each once and where it hurts."""
+
+import json
+import os
+import signal
+
+from busybox_image import NAME
+from engine_process import EngineProcess, wait_until
+
+
+def state(engine: EngineProcess, name: str) -> dict:
+    return json.loads(engine.docker("inspect", "--format", "{{json .State}}", name).stdout)
+
+
+def parent(pid: int) -> int:
+    """The parent's PID, 0 when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(name) for name in os.listdir("/proc") if name.isdigit() and parent(int(name)) == pid
+    ]
+
+
+def run(engine: EngineProcess, name: str, script: str, *options: str) -> int:
+    """Run a container in the background; return the PID of its first process."""
+    engine.docker("run", "-d", "--name", name, *options, NAME, "sh", "-c", script)
+    return state(engine, name)["Pid"]
+
+
+def test_containers_and_streams_go_on_without_pierd(engine):
+    script = "while read line; do echo got $line; done; exit 6"
+    client = engine.docker.popen("run", "-i", "--name", "talker", NAME, "sh", "-c", script)
+    try:
+        client.stdin.write(b"one\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got one\n"
+        engine.kill()
+        client.stdin.write(b"two\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got two\n", "the stream goes on while nobody listens"
+        engine.start()
+        assert state(engine, "talker")["Running"]
+        client.stdin.write(b"three\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got three\n"
+        client.stdin.close()
+        assert client.stdout.read() == b""
+    finally:
+        client.kill()
+        client.wait()
+    assert engine.docker("wait", "talker").stdout == "6\n"
+    assert engine.docker("logs", "talker").stdout == "got one\ngot two\ngot three\n"
+
+
+def test_a_new_pierd_serves_the_containers_of_the_old_one(engine):
+    run(engine, "server", "trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    engine.docker("pause", "server")
+    engine.kill()
+    engine.start()
+    assert state(engine, "server")["Status"] == "paused"
+    engine.docker("unpause", "server")
+    assert engine.docker("exec", "server", "echo", "hello").stdout == "hello\n"
+    assert "trap" in engine.docker("top", "server").stdout
+    engine.docker("stop", "server")
+    assert state(engine, "server")["ExitCode"] == 9
+    engine.docker("start", "server")
+    assert state(engine, "server")["Running"]
+
+
+def test_an_exit_while_pierd_was_down(engine):
+    pid = run(engine, "short", "read line </tmp/go; exit 7", "--tmpfs", "/tmp:exec")
+    engine.docker("exec", "short", "mkfifo", "/tmp/ready")
+    removed = run(engine, "removed", "sleep 0.2; exit 1", "--rm")
+    engine.kill()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not parent(pid) and not parent(removed), "both containers have ended")
+    engine.start()
+    found = state(engine, "short")
+    assert (found["Status"], found["ExitCode"], found["Error"]) == ("exited", 137, "")
+    assert engine.docker("ps", "-aq", "--filter", "name=removed").stdout == ""
+
+
+def test_an_exit_code_from_while_pierd_was_down(engine):
+    pid = run(engine, "coded", "trap 'exit 42' USR1; while :; do sleep 0.05; done")
+    engine.kill()
+    os.kill(pid, signal.SIGUSR1)
+    wait_until(lambda: not parent(pid), "the container has ended")
+    engine.start()
+    assert state(engine, "coded")["ExitCode"] == 42
+    assert engine.docker("wait", "coded").stdout == "42\n"
+
+
+def test_restart_policies_after_a_crash(engine):
+    pids = {
+        name: run(engine, name, "sleep 600", "--restart", policy)
+        for name, policy in (
+            ("always", "always"),
+            ("never", "no"),
+            ("unless", "unless-stopped"),
+            ("stopped", "unless-stopped"),
+            ("stopped-always", "always"),
+        )
+    }
+    engine.docker("kill", "stopped", "stopped-always")
+    engine.kill()
+    for pid in pids.values():
+        if parent(pid):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(parent, pids.values())), "all containers have ended")
+    engine.start()
+
+    def running() -> set[str]:
+        return set(engine.docker("ps", "--format", "{{.Names}}").stdout.split())
+
+    expected = {"always", "unless", "stopped-always"}
+    wait_until(lambda: running() == expected, "policies have been applied")
+    assert state(engine, "never")["ExitCode"] == 137
+
+
+def test_a_keeper_that_is_killed_takes_its_container_with_it(engine):
+    pid = run(engine, "orphan", "sleep 601 & sleep 602")
+    other = run(engine, "other", "sleep 603")
+    os.kill(parent(pid), signal.SIGKILL)
+    assert engine.docker("wait", "orphan").stdout == "137\n"
+    found = state(engine, "orphan")
+    assert found["Status"] == "exited"
+    assert "keeper" in found["Error"]
+    wait_until(lambda: not parent(pid), "its processes are gone")
+    assert state(engine, "other")["Pid"] == other
+    engine.docker("start", "orphan")
+    assert state(engine, "orphan")["Running"]
+
+
+def test_a_keeper_that_is_killed_while_pierd_is_down(engine):
+    pid = run(engine, "orphan", "sleep 601 & sleep 602")
+    keeper = parent(pid)
+    engine.kill()
+    os.kill(keeper, signal.SIGKILL)
+    engine.start()
+    found = state(engine, "orphan")
+    assert (found["Status"], found["ExitCode"]) == ("exited", 137)
+    assert "keeper" in found["Error"]
+    wait_until(lambda: not parent(pid), "its processes are gone")
+
+
+def test_the_zygote_is_replaced(engine):
+    pid = run(engine, "before", "sleep 600")
+    (zygote,) = children(engine.pid)
+    os.kill(zygote, signal.SIGKILL)
+    assert engine.docker("run", "--rm", NAME, "echo", "hello").stdout == "hello\n"
+    assert children(engine.pid) != [zygote]
+    assert state(engine, "before")["Pid"] == pid
+
+
+def test_what_a_crash_left_half_made_is_cleared(engine):
+    """Directories that no row knows, in both roots, as a pierd killed in mid-create leaves them."""
+    known = run(engine, "known", "sleep 600")
+    engine.kill()
+    stranger = "f" * 64
+    os.makedirs(f"{engine.data_root}/containers/{stranger}/upper/deep")
+    os.makedirs(f"{engine.exec_root}/containers/{stranger}/rootfs")
+    os.makedirs(f"{engine.data_root}/trash/{stranger}/upper")
+    engine.start()
+    for root in (engine.data_root, engine.exec_root):
+        assert stranger not in os.listdir(f"{root}/containers")
+    assert state(engine, "known")["Pid"] == known
