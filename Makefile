@@ -24,7 +24,7 @@ lint: venv
 	.venv/bin/mypy
 	MYPYPATH=src .venv/bin/mypy tests/*.py
 	MYPYPATH=src:tests .venv/bin/mypy tests/client/conftest.py tests/client/test_docker_*.py
-	.venv/bin/mypy bench
+	MYPYPATH=src:tests .venv/bin/mypy bench
 	.venv/bin/lint-imports
 
 unit: venv

@@ -1,0 +1,60 @@
+"""What the zygote loads: every module costs each keeper memory, and start-up time."""
+
+import subprocess
+import sys
+
+# The standard library's part, grown on purpose only. What the interpreter loads by itself (-IS)
+# is not listed.
+ALLOWED = {
+    *("array", "collections", "contextlib", "copyreg", "ctypes", "enum", "errno", "fcntl"),
+    *("functools", "gc", "genericpath", "grp", "heapq", "itertools", "json", "keyword", "math"),
+    *("operator", "os", "posixpath", "pwd", "re", "reprlib", "resource", "select", "selectors", "signal"),
+    *("socket", "stat", "struct", "termios", "time", "types", "typing", "warnings"),
+}
+FORBIDDEN = {"asyncio", "logging", "subprocess", "threading", "inspect", "pathlib", "tempfile"}
+
+CODE = """
+import sys
+before = set(sys.modules)
+sys.path.append("src")
+import pier.runtime.zygote
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def loaded() -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", CODE], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+ROOT = __file__.rsplit("/tests/", 1)[0]
+
+
+def test_standard_library_only() -> None:
+    strangers = {
+        name
+        for name in loaded()
+        if name.partition(".")[0] not in sys.stdlib_module_names and not name.startswith("pier")
+    }
+    assert strangers == set()
+
+
+def test_only_the_two_rooms() -> None:
+    rooms = {name for name in loaded() if name.startswith("pier.")}
+    others = {n for n in rooms if not n.startswith(("pier.kernel", "pier.runtime", "pier.errors"))}
+    assert others == set()
+
+
+def test_nothing_heavy() -> None:
+    assert loaded() & FORBIDDEN == set()
+
+
+def test_nothing_new_by_accident() -> None:
+    public = {
+        name
+        for name in loaded()
+        if not name.startswith(("_", "pier")) and name.partition(".")[0] not in ALLOWED
+    }
+    assert public == set()
