@@ -61,10 +61,10 @@ def become(
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
     prctl(PR_SET_KEEPCAPS, 0)
+    available = capabilities.permitted()
     if identity.uid != 0:
         # The change of uid emptied the effective set; loading a filter needs CAP_SYS_ADMIN in it.
-        everything = capabilities.permitted()
-        capabilities.capset(everything, everything, 0)
+        capabilities.capset(available, available, 0)
     _enter_directory(process.get("cwd", "/"))
     path = find_program(process["args"][0], env.get("PATH", DEFAULT_PATH))
     # Cleared by every change of credentials, so only now; the keeper's end is the container's.
@@ -72,12 +72,13 @@ def become(
     if process.get("noNewPrivileges"):
         prctl(PR_SET_NO_NEW_PRIVS, 1)
     if seccomp_bpf:
-        seccomp.load(seccomp_bpf, 0)
+        seccomp.load(seccomp_bpf)
     if caps is not None:
-        effective = capabilities.mask(caps.get("effective", ()))
-        permitted = capabilities.mask(caps.get("permitted", ()))
-        inheritable = capabilities.mask(caps.get("inheritable", ()))
-        ambient = capabilities.mask(caps.get("ambient", ()))
+        # What the host itself has not, as here and there CAP_SYS_RESOURCE, cannot be given.
+        effective = capabilities.mask(caps.get("effective", ())) & available
+        permitted = capabilities.mask(caps.get("permitted", ())) & available
+        inheritable = capabilities.mask(caps.get("inheritable", ())) & available
+        ambient = capabilities.mask(caps.get("ambient", ())) & available
         if identity.uid != 0:
             # As Docker: a user that is not root gets none but the ambient ones.
             effective &= ambient
