@@ -86,14 +86,22 @@ class FakeEngine:
             try:
                 while (request := _read(reader)) is not None:
                     self.requests.append(request)
-                    answer = self._answer(request)
-                    connection.sendall(_encode(request, answer))
-                    if answer.hijack is not None:
-                        # Clients end their side: at EOF of stdin, or at once without one.
-                        self.stdin += reader.read()
+                    if not self._respond(request, connection, reader):
                         return
             except OSError:
                 return
+
+    def _respond(self, request, connection, reader) -> bool:
+        """Answer; False when the connection is done for."""
+        answer = self._answer(request)
+        connection.sendall(_encode(request, answer))
+        if answer.hijack is not None:
+            self._hijacked(connection, reader)
+        return answer.hijack is None
+
+    def _hijacked(self, connection, reader) -> None:
+        # Clients end their side: at EOF of stdin, or at once without one.
+        self.stdin += reader.read()
 
     def _answer(self, request: Request) -> Answer:
         if request.path == "/_ping":

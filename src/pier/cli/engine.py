@@ -50,6 +50,11 @@ def open_client(hosts: list[str]) -> Client:
     return client
 
 
+def pierd_command() -> list[str]:
+    """What runs the engine of this very installation, with its defaults."""
+    return [sys.executable, "-m", "pier.engine_main"]
+
+
 def _socket_path(host: str) -> str:
     scheme, separator, path = host.partition("://")
     if not separator:
@@ -97,7 +102,7 @@ def _start(directory: str, client: Client) -> None:
     log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         log_start = os.fstat(log_fd).st_size
-        pid = _spawn_detached(log_fd)
+        pid = _spawn_detached(pierd_command(), log_fd)
     finally:
         os.close(log_fd)
     deadline = time.monotonic() + _START_TIMEOUT_S
@@ -114,13 +119,13 @@ def _start(directory: str, client: Client) -> None:
         time.sleep(_POLL_S)
 
 
-def _spawn_detached(log_fd: int) -> int:
-    """Run pierd in its own session, stdin from /dev/null, output to `log_fd`; its process id."""
+def _spawn_detached(command: list[str], log_fd: int) -> int:
+    """Run `command` in its own session, stdin from /dev/null, output to `log_fd`; its process id."""
     null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
         return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "pier.engine_main"],
+            command[0],
+            command,
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null_fd, 0),

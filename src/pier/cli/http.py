@@ -113,22 +113,26 @@ class Response:
         """The body as it arrives; the connection is given back after the last piece."""
         connection = self.connection
         length = self.headers.get("content-length")
-        if self._empty:
-            pass
-        elif self.headers.get("transfer-encoding", "").lower() == "chunked":
-            yield from self._chunked()
-        elif length is not None:
-            yield from self._sized(int(length))
-        else:
-            while connection.buffer or connection.fill():
-                data, connection.buffer = connection.buffer, b""
-                yield data
+        keep = self.headers.get("connection", "").lower() != "close"
+        try:
+            if self._empty:
+                pass
+            elif self.headers.get("transfer-encoding", "").lower() == "chunked":
+                yield from self._chunked()
+            elif length is not None:
+                yield from self._sized(int(length))
+            else:
+                keep = False
+                while connection.buffer or connection.fill():
+                    data, connection.buffer = connection.buffer, b""
+                    yield data
+        except Failure:
             connection.close()
-            return
-        if self.headers.get("connection", "").lower() == "close":
-            connection.close()
-        else:
+            raise
+        if keep:
             self._client.give_back(connection)
+        else:
+            connection.close()
 
     def _sized(self, left: int) -> "Iterator[bytes]":
         connection = self.connection
@@ -204,10 +208,15 @@ class Client:
                 f"Cannot connect to the Docker daemon at {self.host}. Is the docker daemon running?"
             ) from None
 
-    def give_back(self, connection: Connection) -> None:
-        """Keep a connection whose answer was read whole for the next request."""
+    def close(self) -> None:
+        """Close the idle connection, if there is one. The client may be used again."""
         if self._idle is not None:
             self._idle.close()
+            self._idle = None
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection whose answer was read whole for the next request."""
+        self.close()
         connection.idle_since = time.monotonic()
         self._idle = connection
 
@@ -235,7 +244,10 @@ class Client:
         self._send(connection, head, body)
         try:
             response = Response(self, connection, method)
-        except ConnectionResetError:
+        except (Failure, ConnectionResetError) as error:
+            connection.close()
+            if isinstance(error, Failure):
+                raise
             raise Failure("error during connect: the engine closed the connection: EOF") from None
         if response.status >= 400:
             raise ApiError(response.status, _message(response))
