@@ -1,0 +1,160 @@
+"""Content-addressed blobs: blobs/<algorithm>/<hex>, complete and verified, or absent.
+
+A blob's life: written and hashed in ingest/ → fsync → renamed to its digest → directory fsync. The
+fsync is there for a power cut: a rename may reach the disk before the data does, and a digest name
+must never stand for something else. It may run while the same bytes are already being unpacked.
+"""
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from pier.errors import InvalidParameter, NotFound
+from pier.model.digest import (
+    HEX_LENGTH,
+    Digest,
+    algorithm_of,
+    digest_of,
+    finish,
+    hex_of,
+    new_hash,
+)
+from pier.storage.root import DataRoot
+from pier.storage.sync import fsync_directory
+
+
+class Blobs:
+    """All methods may be called by any thread."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        os.makedirs(root.join("blobs", "sha256"), mode=0o711, exist_ok=True)
+
+    def path(self, digest: Digest) -> str:
+        return self._root.join("blobs", algorithm_of(digest), hex_of(digest))
+
+    def exists(self, digest: Digest) -> bool:
+        return os.path.exists(self.path(digest))
+
+    def size(self, digest: Digest) -> int:
+        """Return its size in bytes. Raises NotFound."""
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError as exc:
+            raise NotFound(f"content {digest}: not found") from exc
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open it for reading, unbuffered. Raises NotFound."""
+        try:
+            return open(self.path(digest), "rb", buffering=0)
+        except FileNotFoundError as exc:
+            raise NotFound(f"content {digest}: not found") from exc
+
+    def read(self, digest: Digest) -> bytes:
+        """Return the whole of a small blob (a config, a manifest). Raises NotFound."""
+        with self.open(digest) as file:
+            return file.read()
+
+    def ingest(self, algorithm: str = "sha256") -> "BlobWriter":
+        """Start a new blob. Use it in a `with`: what was not committed is removed at its end."""
+        return BlobWriter(self._root, self, algorithm)
+
+    def put(self, data: bytes) -> Digest:
+        """Store a small blob and return its digest."""
+        digest = digest_of(data)
+        if not self.exists(digest):
+            with self.ingest() as writer:
+                writer.write(data)
+                writer.commit()
+        return digest
+
+    def delete(self, digest: Digest) -> None:
+        """Delete it; absent is fine."""
+        self._root.discard(self.path(digest))
+
+    def all(self) -> Iterator[Digest]:
+        for algorithm in HEX_LENGTH:
+            try:
+                names = os.listdir(self._root.join("blobs", algorithm))
+            except FileNotFoundError:
+                continue
+            yield from (Digest(f"{algorithm}:{name}") for name in names)
+
+
+class BlobWriter:
+    """A blob on its way in: owned by one thread at a time."""
+
+    def __init__(self, root: DataRoot, blobs: Blobs, algorithm: str) -> None:
+        self._blobs = blobs
+        self._algorithm = algorithm
+        self._hash = new_hash(algorithm)
+        self._digest: Digest | None = None
+        self.size = 0
+        self.path = root.staging("ingest")
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append. Raises OSError, ENOSPC when the disk is full."""
+        self._hash.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what was written; writing is over once it was asked for."""
+        if self._digest is None:
+            self._digest = finish(self._algorithm, self._hash)
+        return self._digest
+
+    def reader(self) -> BinaryIO:
+        """Open what was written for reading from its start; the caller closes it."""
+        return open(self.path, "rb", buffering=0)
+
+    def sync(self) -> None:
+        """Bring the bytes to the disk ahead of `commit`, which then does not wait for them."""
+        os.fsync(self._fd)
+
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Give the blob its name and return it; committing twice is fine.
+
+        Raises InvalidParameter when the content is not what `expected` says; then, as after
+        OSError, `abort` removes what was written.
+        """
+        digest = self.digest
+        if expected is not None and expected != digest:
+            raise InvalidParameter(
+                f"content does not match its digest: expected {expected}, got {digest}"
+            )
+        if self._fd < 0:
+            return digest
+        target = self._blobs.path(digest)
+        os.makedirs(os.path.dirname(target), mode=0o711, exist_ok=True)
+        self.sync()
+        os.rename(self.path, target)
+        fsync_directory(os.path.dirname(target))
+        self._close()
+        return digest
+
+    def abort(self) -> None:
+        """Remove what was written, unless it was committed."""
+        if self._fd >= 0:
+            self._close()
+            os.unlink(self.path)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)

@@ -1,0 +1,145 @@
+"""The data root: its directories, its lock, its version, and the way things leave it.
+
+    <data-root>/
+        version     "1" and a newline
+        lock        flock'ed for as long as an engine runs on it
+        pier.db     see database.py
+        blobs/      see blobs.py                    ingest/    blobs being written
+        layers/     see layers.py                   staging/   layers being unpacked
+        containers/ the engine's                    trash/     what is being deleted
+
+Nothing is ever deleted in place: it is renamed into trash/ (one step, so nothing half-deleted is
+seen under its name) and removed there by the housekeeper thread. ingest/, staging/ and trash/ hold
+only what an engine was busy with, so whatever they hold at start is refuse.
+"""
+
+import errno
+import fcntl
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+
+from pier.errors import Internal, Unavailable
+from pier.storage.tree import remove_tree
+
+VERSION = "1"
+DIRECTORIES = ("blobs", "ingest", "layers", "staging", "containers", "seccomp", "trash")
+
+
+class DataRoot:
+    """An opened data root. `path` is absolute; `discard` and `later` may be called by any thread.
+
+    Raises Unavailable when another engine holds it, Internal when it was written by a newer one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        os.makedirs(self.path, mode=0o711, exist_ok=True)
+        self._lock_fd = self._lock()
+        try:
+            self._check_version()
+            for name in DIRECTORIES:
+                # Containers' users cross these on their way to bind-mounted files of theirs; what
+                # they may list is nothing.
+                os.makedirs(self.join(name), mode=0o711, exist_ok=True)
+            self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+            self._housekeeper = threading.Thread(
+                target=self._keep_house, name="housekeeper", daemon=True
+            )
+            self._housekeeper.start()
+            self._sweep()
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+
+    def close(self) -> None:
+        """Finish the housekeeping and give up the lock."""
+        self._jobs.put(None)
+        self._housekeeper.join()
+        os.close(self._lock_fd)
+
+    def join(self, *names: str) -> str:
+        return os.path.join(self.path, *names)
+
+    def staging(self, kind: str) -> str:
+        """Return a path in `ingest` or `staging` that does not exist yet."""
+        return self.join(kind, secrets.token_hex(8))
+
+    def discard(self, path: str) -> None:
+        """Take a file or tree out of sight at once; its bytes are freed in the background.
+
+        A path that does not exist is fine.
+        """
+        target = self.join("trash", secrets.token_hex(8))
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            return
+        self.later(lambda: self._remove(os.path.basename(target)))
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Run a job in the housekeeper thread, in order; an OSError of its is dropped."""
+        self._jobs.put(job)
+
+    def settle(self) -> None:
+        """Wait until the housekeeper has done all that it was given before this call."""
+        done = threading.Event()
+        self.later(done.set)
+        done.wait()
+
+    def _lock(self) -> int:
+        fd = os.open(self.join("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(fd)
+            if exc.errno == errno.EWOULDBLOCK:
+                raise Unavailable(
+                    f"data root {self.path} is in use by another engine; "
+                    "stop it or give another --data-root"
+                ) from exc
+            raise
+        return fd
+
+    def _check_version(self) -> None:
+        path = self.join("version")
+        try:
+            with open(path, encoding="ascii") as file:
+                found = file.read().strip()
+        except FileNotFoundError:
+            with open(path + ".new", "w", encoding="ascii") as file:
+                file.write(VERSION + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(path + ".new", path)
+            return
+        if found != VERSION:
+            raise Internal(
+                f"data root {self.path} has version {found}, this engine knows {VERSION}"
+            )
+
+    def _sweep(self) -> None:
+        """Throw away what the last engine was in the middle of."""
+        for kind in ("ingest", "staging"):
+            for name in os.listdir(self.join(kind)):
+                self.discard(self.join(kind, name))
+        for name in os.listdir(self.join("trash")):
+            self.later(lambda name=name: self._remove(name))  # type: ignore[misc]
+
+    def _remove(self, name: str) -> None:
+        fd = os.open(self.join("trash"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_tree(fd, os.fsencode(name))
+        finally:
+            os.close(fd)
+
+    def _keep_house(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except OSError:
+                # What could not be removed (a mount point in it, an immutable file) stays in
+                # trash/ and is tried again at the next start.
+                continue
