@@ -217,6 +217,7 @@ class House:
         self.exits.close()
         await self.tasks.close()
         self.executor.shutdown()
+        self.directories.close()
         self.database.close()
         self.root.close()
 

@@ -12,6 +12,7 @@ import os
 
 import msgspec
 
+from pier.engine.ready import ReadyDirectories
 from pier.runtime.spec import KeeperConfig, Spec
 from pier.storage.root import DataRoot
 
@@ -24,6 +25,7 @@ class ContainerDirectories:
         self._root = root
         self._containers = root.join("containers")
         self._bundles = os.path.join(exec_root, "containers")
+        self._ready = ReadyDirectories(root)
         os.makedirs(self._bundles, mode=_MODE, exist_ok=True)
 
     def data(self, container_id: str) -> str:
@@ -39,16 +41,12 @@ class ContainerDirectories:
         return self._root.join("layers", chain_id.removeprefix("sha256:"), "diff")
 
     def make(self, container_id: str) -> None:
-        """Make the data directories of a new container; leave nothing behind on failure."""
-        path = self.data(container_id)
-        os.mkdir(path, 0o710)
-        try:
-            # The container's root takes its mode and owner from the upper directory.
-            os.mkdir(f"{path}/upper", 0o755)
-            os.mkdir(f"{path}/work", _MODE)
-        except OSError:
-            self.discard(container_id)
-            raise
+        """Make the data directory of a new container; leave nothing behind on failure."""
+        self._ready.take(self.data(container_id))
+
+    def close(self) -> None:
+        """Take away what was made ahead."""
+        self._ready.close()
 
     def write_bundle(self, container_id: str, spec: Spec, keeper: KeeperConfig) -> None:
         """Write a fresh bundle. Raises FileExistsError while an old one is there."""

@@ -76,10 +76,12 @@ class Engine:
         self.events = Events()
         store = ContainerStore(database)
         store.load()
+        directories = ContainerDirectories(root, settings.exec_root)
+        closers.callback(directories.close)
         services = Services(
             settings=settings,
             store=store,
-            directories=ContainerDirectories(root, settings.exec_root),
+            directories=directories,
             keepers=keepers,
             events=self.events,
             tasks=tasks,

@@ -35,6 +35,7 @@ class Launcher:
             _check_startable(container)
             container.backoff.reset()
             container.record.stopped_by_user = False
+            container.record.RestartCount = 0
             await self._launch(container)
 
     def restart_later(self, container: Container, delay_s: float) -> None:
