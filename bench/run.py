@@ -7,7 +7,7 @@ machine's. Everything that is started is stopped again.
 """
 
 import argparse
-import datetime
+import datetime as dt
 import os
 import platform
 import statistics
@@ -44,18 +44,18 @@ class Row:
 
     def cells(self) -> list[str]:
         shown = [_spread(self.pier), _spread(self.dockerd)]
-        ratio = "–"
+        ratio = "-"
         if self.pier and self.dockerd:
-            ratio = f"{statistics.median(self.dockerd) / statistics.median(self.pier):.1f} ×"
+            ratio = f"{statistics.median(self.dockerd) / statistics.median(self.pier):.1f} x"
         return [self.name, self.unit, *shown, ratio, self.goal, str(len(self.pier))]
 
 
 def _spread(values: list[float]) -> str:
     if not values:
-        return "–"
+        return "-"
     if len(values) == 1:
         return f"{values[0]:.1f}"
-    return f"**{statistics.median(values):.1f}** ({min(values):.1f}–{max(values):.1f})"
+    return f"**{statistics.median(values):.1f}** ({min(values):.1f} to {max(values):.1f})"
 
 
 def timed(client: Client, *args: str) -> float:
@@ -90,14 +90,14 @@ def turn_by_turn(
 
 def measure_run(pier: Client, dockerd: Client, runs: int) -> Row:
     command = ("run", "--rm", "--network", "none", NAME, "true")
-    row = Row("`docker run --rm --network none IMAGE true`", "ms", "≥ 8 ×")
+    row = Row("`docker run --rm --network none IMAGE true`", "ms", "≥ 8 x")
     return turn_by_turn(row, runs, lambda: timed(pier, *command), lambda: timed(dockerd, *command))
 
 
 def measure_exec(pier: Client, dockerd: Client, runs: int) -> Row:
     for client in (pier, dockerd):
         client("run", "-d", "--name", "target", "--network", "none", NAME, "sleep", "3600")
-    row = Row("`docker exec C true`", "ms", "≥ 3 ×")
+    row = Row("`docker exec C true`", "ms", "≥ 3 x")
     command = ("exec", "target", "true")
     try:
         return turn_by_turn(
@@ -126,7 +126,7 @@ def measure_memory(pier: Client, dockerd: Client, runs: int) -> Row:
 def measure_stream(pier: Client, dockerd: Client, runs: int) -> Row:
     script = f"yes '{LINE.strip()}' | head -c {STREAM_BYTES}"
     command = ("run", "--rm", "--network", "none", NAME, "sh", "-c", script)
-    row = Row("200 MB of 71-byte lines, `docker run … >/dev/null`", "ms", "≥ 3 ×")
+    row = Row("200 MB of 71-byte lines, `docker run … >/dev/null`", "ms", "≥ 3 x")
     few = max(3, runs // 4)
     return turn_by_turn(row, few, lambda: timed(pier, *command), lambda: timed(dockerd, *command))
 
@@ -201,7 +201,7 @@ def main() -> None:
         for name in options.only or MEASUREMENTS:
             print(f"measuring {name} …", file=sys.stderr, flush=True)
             rows.append(MEASUREMENTS[name](engine.docker, dockerd, options.runs))
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        today = dt.datetime.now(dt.UTC).date().isoformat()
         lines = [
             f"# Pier beside dockerd, {today}",
             "",

@@ -119,6 +119,8 @@ class EngineProcess:
         ]
         # Without the options that warn about development: what users run is what is tested.
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIER_"))}
+        # All that the zygote and the keepers inherit is PATH: the directory in it marks them.
+        environment["PATH"] += f":{self.directory}/bin"
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 command,

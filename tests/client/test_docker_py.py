@@ -15,7 +15,6 @@ from docker.types import LogConfig, Mount, Ulimit
 from busybox_image import docker_archive, layer_tar, root_tar
 from engine_process import EngineProcess, wait_until
 
-
 # docker-py leaves sockets of hijacked connections to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

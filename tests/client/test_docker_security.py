@@ -75,11 +75,9 @@ def test_namespace_is_the_hosts_on_ask(docker: Client, image: str, flag: str, na
     assert inside.strip() == os.readlink(f"/proc/self/ns/{name}")
 
 
-@pytest.mark.parametrize(
-    ("flag", "name"), [("--pid", "pid"), ("--ipc", "ipc"), ("--network", "net")]
-)
+@pytest.mark.parametrize(("flag", "name"), [("--pid", "pid"), ("--network", "net")])
 def test_namespace_of_another_container(docker: Client, image: str, flag: str, name: str) -> None:
-    docker("run", "-d", "--name", "first", "--ipc", "shareable", image, "sleep", "60")
+    docker("run", "-d", "--name", "first", image, "sleep", "60")
     link = f"/proc/self/ns/{name}"
     expected = docker("exec", "first", "readlink", link).stdout
     assert (

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Shows Pier at work, with an engine of its own in a temporary directory: nothing stays behind.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export PATH=$PWD/.venv/bin:$PATH
+unset DOCKER_HOST DOCKER_CONTEXT
+work=$(mktemp -d /var/tmp/pier-demo-XXXXXX)
+export PIER_HOST=unix://$work/pier.sock
+image=demo/debian
+engine=
+
+clean_up() {
+  status=$?
+  trap - EXIT
+  if [ -n "$engine" ] && kill -0 "$engine" 2>/dev/null; then
+    left=$(pier ps -aq 2>/dev/null || true)
+    # shellcheck disable=SC2086 # one identifier a word
+    [ -z "$left" ] || pier rm -f $left >/dev/null 2>&1 || true
+    kill "$engine" 2>/dev/null || true
+    wait "$engine" 2>/dev/null || true
+  fi
+  if [ "$status" != 0 ]; then
+    echo "the demo failed; pierd said:" >&2
+    tail -n 30 "$work/pierd.log" >&2 || true
+  fi
+  rm -rf "$work"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+bold() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# Shows a command as one would type it, then runs it.
+show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
+
+bold "1. An engine of our own, and a Debian out of Debian's packages"
+pierd -H "$PIER_HOST" --data-root "$work/data" --exec-root "$work/exec" \
+  --pidfile "$work/pierd.pid" >"$work/pierd.log" 2>&1 &
+engine=$!
+for _ in $(seq 200); do
+  [ ! -S "$work/pier.sock" ] || break
+  kill -0 "$engine"
+  sleep 0.05
+done
+[ -s .cache/debian.tar ] || show tools/debian_root.sh .cache/debian.tar
+show pier import --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' --change 'CMD ["bash"]' \
+  .cache/debian.tar "$image"
+show pier images
+
+bold "2. Detached: it runs, it logs, it is looked into"
+show pier run -d --name clock "$image" bash -c 'for n in {1..600}; do echo "tick $n"; sleep 0.1; done'
+sleep 0.5
+show pier ps
+show pier logs --tail 3 -t clock
+show pier exec clock sh -c 'echo "I am $(id -un), process $$ beside: $(cat /proc/1/comm)"'
+show pier top clock -o pid,ppid,comm
+
+bold "3. Interactive, on a terminal"
+# script(1) is the terminal: what stands on its input is what somebody types.
+printf 'stty size; tty; cat /etc/debian_version\nexit\n' |
+  (sleep 0.5; cat; sleep 0.5) |
+  script -qec "pier run -it --rm $image bash --norc" /dev/null
+
+bold "4. Its layers, its namespaces"
+pid=$(pier inspect -f '{{.State.Pid}}' clock)
+show pier inspect -f '{{.GraphDriver.Name}}: {{json .GraphDriver.Data}}' clock
+for name in mnt pid uts ipc net cgroup; do
+  printf '%-7s container %-22s host %s\n' "$name" \
+    "$(readlink "/proc/$pid/ns/$name")" "$(readlink "/proc/self/ns/$name")"
+done
+show pier stop -t 0 clock
+
+bold "5. Limits take hold: a memory hog with 64 MB"
+code=0
+show pier run --name hog --memory 64m --memory-swap 64m "$image" tail /dev/zero || code=$?
+echo "exit code $code"
+[ "$code" = 137 ]
+show pier inspect -f 'OOMKilled={{.State.OOMKilled}} ExitCode={{.State.ExitCode}}' hog
+[ "$(pier inspect -f '{{.State.OOMKilled}}' hog)" = true ]
+
+bold "6. How long one run takes"
+for _ in 1 2 3; do pier run --rm --network none "$image" true; done
+TIMEFORMAT='%3R seconds from the command to its end'
+printf '\033[2m$ time pier run --rm --network none %s true\033[0m\n' "$image"
+time pier run --rm --network none "$image" true
+
+bold "7. Nothing stays behind"
+show pier rm clock hog
+show pier rmi "$image"
+kill "$engine"
+wait "$engine"
+engine=
+if grep -F "$work" /proc/self/mountinfo; then
+  echo "a mount was left" >&2
+  exit 1
+fi
+echo "no container, no mount, no process: the directory goes as well"
