@@ -53,9 +53,13 @@ class Api:
         return body["Id"]
 
 
+def api_path(engine):
+    return engine.host.removeprefix("unix://")
+
+
 @pytest.fixture
 def api(engine):
-    api = Api(engine.socket)
+    api = Api(api_path(engine))
     yield api
     api.connection.close()
 
@@ -174,12 +178,12 @@ def hijack(connection, target, body=b"", behind=b""):
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_attach_takes_over_the_connection(api, engine, image, is_kept):
     container = api.create(image, "cat", OpenStdin=True, StdinOnce=True, AttachStdin=True)
-    connection = api.connection if is_kept else UnixConnection(engine.socket)
+    connection = api.connection if is_kept else UnixConnection(api_path(engine))
     target = f"/v1.51/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1"
     head, sock = hijack(connection, target, behind=b"GET / HTTP/1.1\r\n\r\n")
     assert head.startswith("HTTP/1.1 101 UPGRADED\r\n")
     assert "application/vnd.docker.multiplexed-stream" in head
-    starter = Api(engine.socket)
+    starter = Api(api_path(engine))
     assert starter("POST", f"/containers/{container}/start")[0] == 204
     sock.sendall(b"more")
     sock.shutdown(socket.SHUT_WR)
@@ -198,7 +202,7 @@ def test_exec_takes_over_the_connection(api, engine, image):
     }
     status, _, body = api("POST", f"/v1.51/containers/{container}/exec", config)
     assert status == 201
-    connection = UnixConnection(engine.socket)
+    connection = UnixConnection(api_path(engine))
     target = f"/v1.51/exec/{body['Id']}/start"
     head, sock = hijack(connection, target, b'{"Detach":false}', b"early ")
     assert head.startswith("HTTP/1.1 101 UPGRADED\r\n")
@@ -213,7 +217,7 @@ def test_exec_takes_over_the_connection(api, engine, image):
 def test_wait_answers_before_the_end(api, engine, image):
     container = api.create(image, "sleep", "60")
     api("POST", f"/containers/{container}/start")
-    waiting = UnixConnection(engine.socket)
+    waiting = UnixConnection(api_path(engine))
     waiting.request("POST", f"/containers/{container}/wait")
     response = waiting.getresponse()
     assert response.status == 200
@@ -223,7 +227,7 @@ def test_wait_answers_before_the_end(api, engine, image):
 
 
 def test_events_are_lines(api, engine, image):
-    listening = UnixConnection(engine.socket)
+    listening = UnixConnection(api_path(engine))
     listening.request("GET", "/events?filters=" + urllib.parse.quote('{"type":["container"]}'))
     response = listening.getresponse()
     container = api.create(image, "true", name="api-events", Labels={"a": "b"})
