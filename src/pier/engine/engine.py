@@ -23,7 +23,9 @@ from pier.engine.system import System
 from pier.engine.tasks import Tasks
 from pier.images.store import ImageStore
 from pier.kernel.cgroups import detect
+from pier.storage.blobs import Blobs
 from pier.storage.database import Database
+from pier.storage.layers import Layers
 from pier.storage.root import DataRoot
 
 THREADS = 8
@@ -73,6 +75,9 @@ class Engine:
         keepers = Keepers(settings.exec_root)
         await keepers.open()
         closers.push_async_callback(keepers.close)
+        blobs = Blobs(root)
+        images = ImageStore(database, blobs, Layers(root, database, blobs))
+        images.open()
         self.events = Events()
         store = ContainerStore(database)
         store.load()
@@ -85,7 +90,7 @@ class Engine:
             keepers=keepers,
             events=self.events,
             tasks=tasks,
-            images=ImageStore(),
+            images=images,
             filters=SeccompFilters(root.join("seccomp")),
             hierarchies=detect(),
             executor=executor,
@@ -108,5 +113,6 @@ class Engine:
             services, exits=exits, launcher=launcher, stopper=stopper, remover=remover
         )
         self.images = Images(services)
+        self._closers.callback(self.images.close)
         self.system = System(services, database)
         await Recovery(services, exits, launcher).run()

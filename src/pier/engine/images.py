@@ -1,0 +1,133 @@
+"""Images as the API speaks of them: `pier.images`, from a thread where it blocks, and its events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+from pier.engine.progress import Tell, stream_progress
+from pier.engine.services import Services
+from pier.engine.states import RUNNING
+from pier.images import views
+from pier.images.importer import import_image
+from pier.images.load import load
+from pier.images.store import Image, User
+from pier.model.api_images import ImageDelete, ImageHistory, ImageInspect, ImageSummary
+from pier.model.filters import Filters
+
+THREADS = 4
+
+Users = list[User]
+Summaries = list[ImageSummary]
+Steps = list[ImageHistory]
+Deleted = list[ImageDelete]
+
+
+class Images:
+    """What only looks at memory and commits a row runs on the loop: then no container can be made
+    of an image between the look at its users and its removal. Archives are read in threads of
+    their own: clients as slow as they like hold up only each other.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._store = services.images
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
+
+    def close(self) -> None:
+        """Wait for the archives under way; those not begun are dropped."""
+        self._threads.shutdown(cancel_futures=True)
+
+    async def list(
+        self,
+        *,
+        all: bool,  # noqa: A002 - the API's word
+        shared_size: bool,
+        filters: Filters,
+    ) -> Summaries:
+        """Return the rows wanted, newest first. Raises InvalidParameter, NotFound for `before`."""
+        return views.summaries(self._store, all_=all, shared_size=shared_size, filters=filters)
+
+    async def inspect(self, ref: str) -> ImageInspect:
+        """Raises NotFound, InvalidParameter."""
+        return views.inspect(self._store, ref, self._services.settings.data_root)
+
+    async def history(self, ref: str) -> Steps:
+        """Raises NotFound, InvalidParameter."""
+        return views.history(self._store, ref)
+
+    async def tag(self, ref: str, repo: str, tag: str) -> None:
+        """Give an image another name. Raises NotFound, InvalidParameter."""
+        image, reference = self._store.tag(ref, repo, tag)
+        self._tell(image, "tag", reference.familiar)
+
+    async def remove(self, ref: str, *, force: bool, noprune: bool) -> Deleted:
+        """Take away a name, or the image. Raises NotFound, Conflict.
+
+        `noprune` keeps untagged parents, which no image has here: layers are not images.
+        """
+        image, deleted = self._store.remove(ref, force=force, users=self._users)
+        for item in deleted:
+            if item.Untagged:
+                self._tell(image, "untag", image.id)
+            elif item.Deleted == image.id:
+                self._tell(image, "delete", image.id)
+        return deleted
+
+    def load(self, reader: BinaryIO, *, quiet: bool) -> AsyncIterator[bytes]:
+        """Load an archive's images; yields lines of JSON that tell which.
+
+        `quiet` asks for no progress bars, of which there are none: layers unpack as they arrive.
+        """
+
+        def work(tell: Tell) -> None:
+            for image in load(self._store, reader, tell):
+                self._tell_later(image, "load")
+
+        return stream_progress(work, self._threads)
+
+    def import_(
+        self,
+        reader: BinaryIO,
+        *,
+        repo: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str,
+    ) -> AsyncIterator[bytes]:
+        """Make an image of a root file system's tar; yields a line of JSON with its ID."""
+
+        def work(tell: Tell) -> None:
+            image = import_image(
+                self._store,
+                reader,
+                repo=repo,
+                tag=tag,
+                message=message,
+                changes=[*changes],
+                platform=platform,
+            )
+            tell({"status": image.id})
+            self._tell_later(image, "import")
+
+        return stream_progress(work, self._threads)
+
+    def _users(self, image_id: str) -> Users:
+        """The containers of an image."""
+        return [
+            User(container.id, container.record.State.Status in RUNNING)
+            for container in self._services.store
+            if container.record.Image == image_id
+        ]
+
+    def _tell_later(self, image: Image, action: str) -> None:
+        """As `_tell`, from a thread."""
+        names = [reference.familiar for reference in self._store.references(image.id)]
+        self._loop.call_soon_threadsafe(self._tell, image, action, names[0] if names else image.id)
+
+    def _tell(self, image: Image, action: str, name: str) -> None:
+        attributes = dict(image.config.config.Labels)
+        attributes["name"] = name
+        self._services.events.publish("image", action, image.id, attributes)
