@@ -10,19 +10,14 @@ from pier.api.call import Call
 from pier.api.hijack import hijack
 from pier.api.router import Routes
 from pier.api.streaming import send_bytes, send_result, stream_type
+from pier.engine.containers import PRUNE_FILTERS
+from pier.engine.listing import FILTERS
 from pier.errors import InvalidParameter
 from pier.model.api_containers import AttachOptions, LogOptions
 from pier.model.container import CreateRequest
 from pier.model.detach_keys import parse_detach_keys
 from pier.model.filters import Filters
 
-_LIST_FILTERS = frozenset(
-    {
-        *("ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task"),
-        *("label", "name", "network", "publish", "since", "status", "volume"),
-    }
-)
-_PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 _BESIDE_CONFIG = frozenset({"HostConfig", "NetworkingConfig"})
 
 
@@ -31,7 +26,7 @@ async def list_(call: Call) -> web.StreamResponse:
         all=call.flag("all"),
         limit=call.integer("limit") or 0,
         size=call.flag("size"),
-        filters=Filters.parse(call.text("filters"), _LIST_FILTERS),
+        filters=Filters.parse(call.text("filters"), FILTERS),
     )
     return json_answer(summaries)
 
@@ -159,7 +154,7 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    filters = Filters.parse(call.text("filters"), _PRUNE_FILTERS)
+    filters = Filters.parse(call.text("filters"), PRUNE_FILTERS)
     return json_answer(await call.engine.containers.prune(filters))
 
 

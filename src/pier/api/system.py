@@ -6,15 +6,9 @@ from pier.api.answers import json_answer, text_answer
 from pier.api.call import Call
 from pier.api.router import Routes
 from pier.api.streaming import send_values
+from pier.engine.events import FILTERS
 from pier.model.filters import Filters
 
-# Docker does not check the keys of event filters; an unknown one would silently match everything.
-_EVENT_FILTERS = frozenset(
-    {
-        *("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"),
-        *("scope", "secret", "service", "type", "volume"),
-    }
-)
 # Builder-Version 1 keeps clients from BuildKit, which builds over gRPC.
 _PING_HEADERS = {
     "Builder-Version": "1",
@@ -40,7 +34,7 @@ async def events(call: Call) -> web.StreamResponse:
     subscription = call.engine.events.subscribe(
         since=call.timestamp("since"),
         until=call.timestamp("until"),
-        filters=Filters.parse(call.text("filters"), _EVENT_FILTERS),
+        filters=Filters.parse(call.text("filters"), FILTERS),
     )
     return await send_values(call, subscription)
 
