@@ -47,11 +47,11 @@ def _attach(context: "Context", options: "Options") -> None:
 
 def _check_state(state: "dict[str, Any]") -> None:
     if not state.get("Running"):
-        raise Failure("cannot attach to a stopped container, start it first")
+        raise Failure("You cannot attach to a stopped container, start it first")
     if state.get("Paused"):
-        raise Failure("cannot attach to a paused container, unpause it first")
+        raise Failure("You cannot attach to a paused container, unpause it first")
     if state.get("Restarting"):
-        raise Failure("cannot attach to a restarting container, wait until it is running")
+        raise Failure("You cannot attach to a restarting container, wait until it is running")
 
 
 ATTACH = Command(

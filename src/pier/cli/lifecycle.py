@@ -75,7 +75,10 @@ def _rename(context: "Context", options: "Options") -> None:
     old, new = (name.strip() for name in options.args)
     if not old or not new:
         raise Failure("Error: Neither old nor new names may be empty")
-    context.client.post(f"/containers/{quote(old)}/rename", {"name": new}).read()
+    try:
+        context.client.post(f"/containers/{quote(old)}/rename", {"name": new}).read()
+    except ApiError as error:
+        raise Failure(f"{error}\nError: failed to rename container named {old}") from None
 
 
 def _wait(context: "Context", options: "Options") -> None:
