@@ -1,5 +1,7 @@
 """Routes of images."""
 
+from typing import BinaryIO, cast
+
 from aiohttp import web
 
 from pier.api.answers import empty_answer, json_answer
@@ -31,9 +33,13 @@ async def history(call: Call) -> web.StreamResponse:
 
 
 async def load(call: Call) -> web.StreamResponse:
-    reader = BodyReader(call.request.content)
-    lines = call.engine.images.load(reader, quiet=call.flag("quiet"))
+    lines = call.engine.images.load(_archive(call), quiet=call.flag("quiet"))
     return await send_progress(call, lines)
+
+
+def _archive(call: Call) -> BinaryIO:
+    # It can be read and nothing else, which is all that is done to an archive.
+    return cast("BinaryIO", BodyReader(call.request.content))
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -44,7 +50,7 @@ async def create(call: Call) -> web.StreamResponse:
     if call.text("fromSrc") != "-":
         raise Unsupported("import from a URL is not supported by pierd yet: send the archive")
     lines = call.engine.images.import_(
-        BodyReader(call.request.content),
+        _archive(call),
         repo=call.text("repo"),
         tag=call.text("tag"),
         message=call.text("message"),
