@@ -112,8 +112,9 @@ class Init:
         self._mount_all(root)
         self._make_devices(root)
         self._make_console(root)
-        self._cover(root)
+        # Before /proc/sys is covered read-only, and through our own procfs.
         self._set_sysctls()
+        self._cover(root)
         self.step = "pivot_root"
         root.pivot()
         self._set_root_flags()
