@@ -16,7 +16,7 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
-install=(apt-get install -y -qq --no-install-recommends "${missing[@]}")
+install=(apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}")
 # The lists may be absent (a fresh image) or name versions that are gone. A foreign source that
 # cannot be reached is not our business: whether the packages can be had decides.
 apt-get update -qq || true
