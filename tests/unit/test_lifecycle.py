@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 
@@ -135,6 +134,19 @@ class ScriptedKeepers:
         shutil.rmtree(f"{self.exec_root}/containers/{container_id}", ignore_errors=True)
 
 
+class NoImages:
+    """All images were removed by force, long ago."""
+
+    def get(self, ref):
+        raise NotFound(f"No such image: {ref}")
+
+    def __contains__(self, image_id):
+        return False
+
+    def collect(self, *, in_use):
+        return []
+
+
 class House:
     """An engine without API, images and kernel."""
 
@@ -156,7 +168,7 @@ class House:
             keepers=self.keepers,
             events=self.events,
             tasks=self.tasks,
-            images=SimpleNamespace(get=self._no_image),
+            images=NoImages(),
             filters=SeccompFilters(self.root.join("seccomp")),
             hierarchies=None,
             executor=self.executor,
@@ -177,10 +189,6 @@ class House:
             stopper=Stopper(self.services, self.exits, self.launcher),
             remover=remover,
         )
-
-    @staticmethod
-    def _no_image(ref):
-        raise NotFound(f"No such image: {ref}")
 
     def add(self, name="web", **host):
         record = ContainerRecord(

@@ -107,8 +107,10 @@ class Container:
         _tell(self._exit_waiters, self.exit_response())
 
     def tell_removed(self) -> None:
-        self.tell_exit()
-        _tell(self._removal_waiters, self.exit_response())
+        """Tell all who wait; removed is removed, whatever went wrong before."""
+        response = WaitResponse(StatusCode=self.record.State.ExitCode)
+        _tell(self._exit_waiters, response)
+        _tell(self._removal_waiters, response)
 
     def drop_held(self) -> None:
         """Close the clients that wait for a start which failed or will not come."""

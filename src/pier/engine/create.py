@@ -6,7 +6,7 @@ from pier.engine.joins import resolve_joins
 from pier.engine.services import Services
 from pier.engine.validate import validate_create
 from pier.errors import InvalidParameter, NotFound
-from pier.images.store import Image
+from pier.images.image import Image
 from pier.model.api_containers import CreateResponse
 from pier.model.container import ContainerConfig, ContainerRecord, CreateRequest
 from pier.model.gotime import now

@@ -23,9 +23,7 @@ from pier.engine.system import System
 from pier.engine.tasks import Tasks
 from pier.images.store import ImageStore
 from pier.kernel.cgroups import detect
-from pier.storage.blobs import Blobs
 from pier.storage.database import Database
-from pier.storage.layers import Layers
 from pier.storage.root import DataRoot
 
 THREADS = 8
@@ -75,9 +73,6 @@ class Engine:
         keepers = Keepers(settings.exec_root)
         await keepers.open()
         closers.push_async_callback(keepers.close)
-        blobs = Blobs(root)
-        images = ImageStore(database, blobs, Layers(root, database, blobs))
-        images.open()
         self.events = Events()
         store = ContainerStore(database)
         store.load()
@@ -90,7 +85,7 @@ class Engine:
             keepers=keepers,
             events=self.events,
             tasks=tasks,
-            images=images,
+            images=ImageStore(root, database),
             filters=SeccompFilters(root.join("seccomp")),
             hierarchies=detect(),
             executor=executor,

@@ -1,6 +1,7 @@
 """Images as the API speaks of them: `pier.images`, from a thread where it blocks, and its events."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
@@ -8,16 +9,18 @@ from typing import BinaryIO
 from pier.engine.progress import Tell, stream_progress
 from pier.engine.services import Services
 from pier.engine.states import RUNNING
+from pier.errors import NotFound
 from pier.images import views
+from pier.images.image import Image
 from pier.images.importer import import_image
 from pier.images.load import load
-from pier.images.store import Image, User
+from pier.images.removal import ContainerUse
 from pier.model.api_images import ImageDelete, ImageHistory, ImageInspect, ImageSummary
 from pier.model.filters import Filters
 
 THREADS = 4
 
-Users = list[User]
+Users = list[ContainerUse]
 Summaries = list[ImageSummary]
 Steps = list[ImageHistory]
 Deleted = list[ImageDelete]
@@ -60,20 +63,20 @@ class Images:
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         """Give an image another name. Raises NotFound, InvalidParameter."""
         image, reference = self._store.tag(ref, repo, tag)
-        self._tell(image, "tag", reference.familiar)
+        self._tell(image.id, "tag", reference.familiar)
 
     async def remove(self, ref: str, *, force: bool, noprune: bool) -> Deleted:
         """Take away a name, or the image. Raises NotFound, Conflict.
 
-        `noprune` keeps untagged parents, which no image has here: layers are not images.
+        `noprune` keeps untagged parents.
         """
-        image, deleted = self._store.remove(ref, force=force, users=self._users)
-        for item in deleted:
-            if item.Untagged:
-                self._tell(image, "untag", image.id)
-            elif item.Deleted == image.id:
-                self._tell(image, "delete", image.id)
-        return deleted
+        done = self._store.remove(ref, force=force, prune=not noprune, users=self._users())
+        for removal in done:
+            if removal.untagged:
+                self._tell(removal.image, "untag", removal.image)
+            elif removal.deleted == removal.image:
+                self._tell(removal.image, "delete", removal.image)
+        return [ImageDelete(Untagged=item.untagged, Deleted=item.deleted) for item in done]
 
     def load(self, reader: BinaryIO, *, quiet: bool) -> AsyncIterator[bytes]:
         """Load an archive's images; yields lines of JSON that tell which.
@@ -114,20 +117,26 @@ class Images:
 
         return stream_progress(work, self._threads)
 
-    def _users(self, image_id: str) -> Users:
-        """The containers of an image."""
+    def _users(self) -> Users:
+        """What containers need of images."""
         return [
-            User(container.id, container.record.State.Status in RUNNING)
+            ContainerUse(
+                id=container.id,
+                image=container.record.Image,
+                layers=container.record.layers,
+                running=container.record.State.Status in RUNNING,
+            )
             for container in self._services.store
-            if container.record.Image == image_id
         ]
 
     def _tell_later(self, image: Image, action: str) -> None:
         """As `_tell`, from a thread."""
-        names = [reference.familiar for reference in self._store.references(image.id)]
-        self._loop.call_soon_threadsafe(self._tell, image, action, names[0] if names else image.id)
+        name = image.references[0].familiar if image.references else image.id
+        self._loop.call_soon_threadsafe(self._tell, image.id, action, name)
 
-    def _tell(self, image: Image, action: str, name: str) -> None:
-        attributes = dict(image.config.config.Labels)
-        attributes["name"] = name
-        self._services.events.publish("image", action, image.id, attributes)
+    def _tell(self, image_id: str, action: str, name: str) -> None:
+        """Publish an event, with the image's labels as long as it is there."""
+        labels: dict[str, str] = {}
+        with contextlib.suppress(NotFound):
+            labels = self._store.get(image_id).config.config.Labels
+        self._services.events.publish("image", action, image_id, {**labels, "name": name})

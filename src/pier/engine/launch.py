@@ -153,14 +153,17 @@ class Launcher:
 
     def _record_failure(self, container: Container, code: int, message: str) -> None:
         state = container.record.State
-        move(state, Move.GAVE_UP if state.Status == "restarting" else Move.START_FAILED)
+        gave_up = state.Status == "restarting"
+        move(state, Move.GAVE_UP if gave_up else Move.START_FAILED)
         state.ExitCode = code
         state.Error = message
         container.drop_held()
         if container.record.HostConfig.AutoRemove:
             self._remover.discard(container)
-        else:
-            self._exits.save(container)
+            return
+        self._exits.save(container)
+        if gave_up:
+            # Of a user's start nobody else is told: `docker run` would say the failure twice.
             container.tell_exit()
 
 

@@ -47,3 +47,7 @@ class Remover:
         container.drop_held()
         services.events.container(container.record, "destroy")
         container.tell_removed()
+        if container.record.Image not in services.images:
+            # The image was removed by force while this container still stood on its layers.
+            in_use = {layer for other in services.store for layer in other.record.layers}
+            services.images.collect(in_use=in_use)
