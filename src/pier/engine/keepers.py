@@ -22,8 +22,6 @@ from pier.runtime import protocol, zygote
 from pier.runtime.protocol import Packet
 from pier.runtime.spec import ExecConfig, Resources
 
-ZYGOTE_TIMEOUT_S = 10.0
-
 
 class ExitRecord(Struct):
     """How a container ended: exit code (128+n for signal n), OOM kill, nanoseconds since 1970."""
@@ -231,7 +229,6 @@ class Keepers:
         self._exit_decoder = Decoder(ExitRecord)
         self._zygote: Peer | None = None
         self._zygote_pid = 0
-        self._zygote_lock = asyncio.Lock()
 
     async def open(self) -> None:
         """Start the zygote."""
@@ -253,15 +250,19 @@ class Keepers:
         return os.path.join(self._directory, container_id)
 
     async def spawn(self, container_id: str, events: KeeperEvents) -> Keeper:
-        """Fork a keeper for a bundle that is written already."""
+        """Make a keeper for a bundle that is written already.
+
+        Does not wait for it: requests queue in its channel. If the zygote ends before it has forked
+        one, the channel closes, and requests raise Unavailable.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        packet = {"op": "keep", "bundle": self.bundle(container_id)}
         try:
-            packet = {"op": "keep", "bundle": self.bundle(container_id)}
             try:
-                await self._ask_zygote(packet, theirs.fileno())
+                self._ask_zygote(packet, theirs.fileno())
             except Unavailable:
                 # It was killed between two starts: a new one serves as well.
-                await self._ask_zygote(packet, theirs.fileno())
+                self._ask_zygote(packet, theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -302,13 +303,16 @@ class Keepers:
         group.remove()
         shutil.rmtree(self.bundle(container_id), ignore_errors=True)
 
-    async def _ask_zygote(self, packet: Packet, fd: int) -> Packet:
-        async with self._zygote_lock:
-            if self._zygote is None or self._zygote.closed:
-                self._start_zygote()
-            peer = self._zygote
-        assert peer is not None
-        return await asyncio.wait_for(peer.request(packet, (fd,)), ZYGOTE_TIMEOUT_S)
+    def _ask_zygote(self, packet: Packet, fd: int) -> None:
+        if self._zygote is None or self._zygote.closed:
+            self._start_zygote()
+        assert self._zygote is not None
+        try:
+            answer = self._zygote.request_nowait(packet, (fd,))
+        except Unavailable:
+            self._zygote.close()
+            raise
+        answer.add_done_callback(_forget_failure)
 
     def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -348,6 +352,12 @@ def _attachment(
         "detach_keys": detach_keys.decode("latin-1"),
         "pending": pending.decode("latin-1"),
     }
+
+
+def _forget_failure(answer: asyncio.Future[Packet]) -> None:
+    """The keeper's channel tells of the failure; this keeps asyncio from warning of it as well."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _ignore(_packet: dict[str, Any]) -> None:

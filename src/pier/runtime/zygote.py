@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from typing import NoReturn
 
 from pier.kernel import mount as mnt
 from pier.kernel.cgroups import Hierarchies, detect
@@ -21,6 +22,8 @@ from pier.runtime.keeper import Keeper
 
 TITLE_ROOM = 160
 SOCKET_FD = 3
+SPARES = 2
+SPARE_DELAY_S = 0.02
 
 
 def spawn(sock: socket.socket, log_fd: int) -> int:
@@ -73,10 +76,35 @@ def _exec_zygote(exe_fd: int, args: list[str], sock_fd: int, log_fd: int) -> Non
         os._exit(127)
 
 
+class Spare:
+    """A keeper that was forked ahead and waits for its container at the other end of `sock`."""
+
+    def __init__(self, hierarchies: Hierarchies) -> None:
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.sock.close()
+            _wait_for_container(theirs, hierarchies)
+        theirs.close()
+
+    def give(self, packet: protocol.Packet, fds: list[int]) -> bool:
+        """Hand a container over; False when the spare was killed meanwhile."""
+        try:
+            protocol.send(self.sock, packet, tuple(fds))
+        except OSError:
+            return False
+        finally:
+            self.sock.close()
+        return True
+
+
 def main() -> None:
-    """Fork a keeper for each request, until pierd closes the socket."""
+    """Give each request a keeper, until pierd closes the socket.
+
+    A fork with all its copied page tables and pages takes longer than anything else in a start, so
+    it is done ahead: spares are forked when nothing was asked for a moment.
+    """
     sock = socket.socket(fileno=SOCKET_FD)
-    sock.setblocking(True)
     close_range(SOCKET_FD + 1)
     prctl(PR_SET_DUMPABLE, 0)
     set_name("pier-zygote")
@@ -90,33 +118,56 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
+    spares = [Spare(hierarchies) for _ in range(SPARES)]
     while True:
+        sock.settimeout(None if len(spares) == SPARES else SPARE_DELAY_S)
         try:
             received = protocol.receive(sock)
+        except TimeoutError:
+            spares.append(Spare(hierarchies))
+            continue
         except ValueError:
             continue
         if received is None:
             return
         packet, fds = received
-        pid = os.fork()
-        if pid == 0:
-            sock.close()
-            _keep(packet["bundle"], fds[0], hierarchies)
+        pid = _give(spares, packet, fds, hierarchies)
         for fd in fds:
             os.close(fd)
         protocol.send(sock, {"re": packet["seq"], "pid": pid})
 
 
-def _keep(bundle: str, channel_fd: int, hierarchies: Hierarchies) -> None:
+def _give(
+    spares: list[Spare], packet: protocol.Packet, fds: list[int], hierarchies: Hierarchies
+) -> int:
+    """Give a container to a keeper, a new one if there is no spare; return the keeper's pid."""
+    while True:
+        spare = spares.pop() if spares else Spare(hierarchies)
+        if spare.give(packet, fds):
+            return spare.pid
+
+
+def _wait_for_container(sock: socket.socket, hierarchies: Hierarchies) -> NoReturn:
     """In the fork: be a keeper, and end."""
     code = 1
     try:
+        # The zygote's own end of this and of other spares' sockets must not keep them open.
+        os.dup2(sock.fileno(), SOCKET_FD)
+        sock.detach()
+        sock = socket.socket(fileno=SOCKET_FD)
+        close_range(SOCKET_FD + 1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         set_name("pier-keeper")
-        set_title(f"pier keeper {os.path.basename(bundle)}")
-        keeper = Keeper(bundle, hierarchies)
-        keeper.run(socket.socket(fileno=channel_fd))
+        set_title("pier keeper (spare)")
+        received = protocol.receive(sock)
+        if received is not None:
+            packet, fds = received
+            sock.close()
+            bundle = packet["bundle"]
+            set_title(f"pier keeper {os.path.basename(bundle)}")
+            keeper = Keeper(bundle, hierarchies)
+            keeper.run(socket.socket(fileno=fds[0]))
         code = 0
     except BaseException:  # noqa: BLE001  # the fork must not become a second zygote
         sys.excepthook(*sys.exc_info())
