@@ -1,193 +1,235 @@
-"""`--change` of import and commit: Dockerfile instructions that alter an image's config.
+"""`--change` of import and commit: single Dockerfile instructions that edit an image's config.
 
-Allowed are those that say how a container starts, as in Docker: CMD, ENTRYPOINT, ENV, EXPOSE,
-HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR.
+Only instructions that need no build: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD,
+STOPSIGNAL, USER, VOLUME, WORKDIR (Dockerfile reference).
 """
 
-import json
 import posixpath
-import shlex
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from pier.errors import InvalidParameter
 from pier.model.container import ContainerConfig, Empty, HealthConfig
 from pier.model.gotime import parse_duration
 
-SHELL = ["/bin/sh", "-c"]
-DURATIONS = {
-    "--interval": "Interval",
-    "--timeout": "Timeout",
-    "--start-period": "StartPeriod",
-    "--start-interval": "StartInterval",
-}
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.DOTALL)
+_PIECE = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'|([^"'\\]+)""", re.DOTALL)
+_VARIABLE = re.compile(r"\\(\$)|\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})")
+_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
+_HEALTH_FLAG = re.compile(r"--(interval|timeout|start-period|start-interval|retries)=(\S+)\s*")
 
 
-def apply_changes(config: ContainerConfig, changes: list[str]) -> None:
-    """Alter `config` in place. Raises InvalidParameter for what is not an allowed instruction."""
-    for change in changes:
-        for line in change.replace("\\\n", " ").splitlines():
-            if line.strip() and not line.lstrip().startswith("#"):
-                _apply(config, line.strip())
+def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> None:
+    """Edit `config` by instructions, in order. Raises InvalidParameter in Docker's words."""
+    for line in _lines(changes):
+        name, _, rest = line.partition(" ")
+        instruction = _INSTRUCTIONS.get(name.lower())
+        if instruction is None:
+            raise InvalidParameter(f"{name.lower()} is not a valid change command")
+        rest = rest.strip()
+        if not rest:
+            raise InvalidParameter(f"{name.upper()} requires at least one argument")
+        instruction(config, rest)
 
 
-def _apply(config: ContainerConfig, line: str) -> None:
-    keyword, _, rest = line.partition(" ")
-    name, rest = keyword.upper(), rest.strip()
-    handler = _HANDLERS.get(name)
-    if handler is None:
-        raise InvalidParameter(f"{keyword} is not a valid change command")
-    if not rest:
-        raise InvalidParameter(f"{name} requires at least one argument")
-    handler(config, rest)
+def _lines(changes: Sequence[str]) -> list[str]:
+    """Return the instructions: a backslash at the end of a line continues it, # comments."""
+    kept = [line for line in "\n".join(changes).split("\n") if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\[ \t]*\n", "", "\n".join(kept))
+    return [
+        re.sub(r"^(\S+)\s+", r"\1 ", line.strip()) for line in joined.split("\n") if line.strip()
+    ]
 
 
 def _cmd(config: ContainerConfig, rest: str) -> None:
-    config.Cmd = _command(rest)
+    config.Cmd = _command(config, rest)
 
 
 def _entrypoint(config: ContainerConfig, rest: str) -> None:
-    config.Entrypoint = _command(rest)
+    config.Entrypoint = _command(config, rest)
 
 
 def _env(config: ContainerConfig, rest: str) -> None:
-    env = dict(item.split("=", 1) for item in config.Env or [])
-    env.update(_pairs("ENV", rest))
-    config.Env = [f"{key}={value}" for key, value in env.items()]
+    variables = _environment(config)
+    # All values of one instruction see what was set before it.
+    variables.update(_pairs("ENV", rest, dict(variables)))
+    config.Env = [f"{name}={value}" for name, value in variables.items()]
 
 
 def _label(config: ContainerConfig, rest: str) -> None:
-    config.Labels = {**config.Labels, **_pairs("LABEL", rest)}
+    config.Labels = config.Labels | _pairs("LABEL", rest, _environment(config))
 
 
 def _expose(config: ContainerConfig, rest: str) -> None:
-    ports = dict(config.ExposedPorts)
-    for word in _words(rest):
-        port, _, protocol = word.partition("/")
-        first, _, last = port.partition("-")
-        protocol = (protocol or "tcp").lower()
-        if protocol not in ("tcp", "udp", "sctp"):
-            raise InvalidParameter(f"invalid proto: {protocol}")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise InvalidParameter(f"invalid containerPort: {port}")
-        numbers = range(int(first), int(last or first) + 1)
-        if not numbers or numbers[-1] > 65535:
-            raise InvalidParameter(f"invalid containerPort: {port}")
-        ports.update({f"{number}/{protocol}": Empty() for number in numbers})
+    ports: dict[str, Empty] = dict(config.ExposedPorts)
+    for word in _words(rest, _environment(config)):
+        found = _PORT.fullmatch(word)
+        if found is None:
+            raise InvalidParameter(f"invalid containerPort: {word}")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not 0 < first <= last <= 65535:
+            raise InvalidParameter(f"invalid containerPort: {word}")
+        for port in range(first, last + 1):
+            ports[f"{port}/{found[3] or 'tcp'}"] = Empty()
     config.ExposedPorts = ports
-
-
-def _user(config: ContainerConfig, rest: str) -> None:
-    config.User = rest
-
-
-def _workdir(config: ContainerConfig, rest: str) -> None:
-    config.WorkingDir = posixpath.normpath(posixpath.join(config.WorkingDir or "/", rest))
-
-
-def _volume(config: ContainerConfig, rest: str) -> None:
-    listed = _list(rest)
-    volumes = dict(config.Volumes or {})
-    volumes.update({path: Empty() for path in (listed if listed is not None else _words(rest))})
-    config.Volumes = volumes
-
-
-def _stopsignal(config: ContainerConfig, rest: str) -> None:
-    config.StopSignal = rest
-
-
-def _onbuild(config: ContainerConfig, rest: str) -> None:
-    trigger = rest.partition(" ")[0].upper()
-    if trigger == "ONBUILD":
-        raise InvalidParameter("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
-    if trigger in ("FROM", "MAINTAINER"):
-        raise InvalidParameter(f"{trigger} isn't allowed as an ONBUILD trigger")
-    config.OnBuild = [*(config.OnBuild or []), rest]
 
 
 def _healthcheck(config: ContainerConfig, rest: str) -> None:
     health = HealthConfig()
-    while rest.startswith("--"):
-        flag, _, rest = rest.partition(" ")
-        key, _, value = flag.partition("=")
-        if key in DURATIONS:
-            setattr(health, DURATIONS[key], _duration(value))
-        elif key == "--retries" and value.isdecimal():
-            health.Retries = int(value)
-        else:
-            raise InvalidParameter(f"unknown flag: {key}")
-        rest = rest.lstrip()
+    while found := _HEALTH_FLAG.match(rest):
+        name, value = found.groups()
+        try:
+            number = int(value) if name == "retries" else parse_duration(value)
+        except ValueError as exc:
+            raise InvalidParameter(f"invalid value for HEALTHCHECK --{name}: {value}") from exc
+        if number < 0:
+            raise InvalidParameter(f"invalid value for HEALTHCHECK --{name}: {value}")
+        field = "".join(part.capitalize() for part in name.split("-"))
+        setattr(health, field, number)
+        rest = rest[found.end() :]
     kind, _, command = rest.partition(" ")
+    command = command.strip()
     if kind.upper() == "NONE" and not command:
-        health.Test = ["NONE"]
-    elif kind.upper() == "CMD" and command.strip():
-        listed = _list(command.strip())
-        health.Test = ["CMD", *listed] if listed is not None else ["CMD-SHELL", command.strip()]
-    else:
-        raise InvalidParameter(f'unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
+        config.Healthcheck = HealthConfig(Test=["NONE"])
+        return
+    if kind.upper() != "CMD":
+        raise InvalidParameter(f'Unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
+    if not command:
+        raise InvalidParameter("Missing command after HEALTHCHECK CMD")
+    listed = _json_list(command)
+    health.Test = ["CMD-SHELL", command] if listed is None else ["CMD", *listed]
     config.Healthcheck = health
 
 
-_HANDLERS: dict[str, Callable[[ContainerConfig, str], None]] = {
-    "CMD": _cmd,
-    "ENTRYPOINT": _entrypoint,
-    "ENV": _env,
-    "EXPOSE": _expose,
-    "HEALTHCHECK": _healthcheck,
-    "LABEL": _label,
-    "ONBUILD": _onbuild,
-    "STOPSIGNAL": _stopsignal,
-    "USER": _user,
-    "VOLUME": _volume,
-    "WORKDIR": _workdir,
+def _onbuild(config: ContainerConfig, rest: str) -> None:
+    name = rest.partition(" ")[0].upper()
+    if name == "ONBUILD":
+        raise InvalidParameter("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if name in ("MAINTAINER", "FROM"):
+        raise InvalidParameter(f"{name} isn't allowed as an ONBUILD trigger")
+    config.OnBuild = [*(config.OnBuild or []), rest]
+
+
+def _stopsignal(config: ContainerConfig, rest: str) -> None:
+    config.StopSignal = _one_word("STOPSIGNAL", rest, config)
+
+
+def _user(config: ContainerConfig, rest: str) -> None:
+    config.User = _one_word("USER", rest, config)
+
+
+def _volume(config: ContainerConfig, rest: str) -> None:
+    listed = _json_list(rest)
+    paths = _words(rest, _environment(config)) if listed is None else listed
+    if not all(path.strip() for path in paths):
+        raise InvalidParameter("VOLUME specified can not be an empty string")
+    config.Volumes = (config.Volumes or {}) | {path: Empty() for path in paths}
+
+
+def _workdir(config: ContainerConfig, rest: str) -> None:
+    path = _expand(rest, _environment(config))
+    config.WorkingDir = posixpath.normpath(posixpath.join("/", config.WorkingDir, path))
+
+
+_INSTRUCTIONS: dict[str, Callable[[ContainerConfig, str], None]] = {
+    "cmd": _cmd,
+    "entrypoint": _entrypoint,
+    "env": _env,
+    "expose": _expose,
+    "healthcheck": _healthcheck,
+    "label": _label,
+    "onbuild": _onbuild,
+    "stopsignal": _stopsignal,
+    "user": _user,
+    "volume": _volume,
+    "workdir": _workdir,
 }
 
 
-def _command(rest: str) -> list[str]:
-    """The JSON form as it is, anything else through the shell."""
-    listed = _list(rest)
-    return listed if listed is not None else [*SHELL, rest]
+def _command(config: ContainerConfig, rest: str) -> list[str]:
+    """Return the exec form as it is, the shell form behind the image's shell."""
+    listed = _json_list(rest)
+    return listed if listed is not None else [*(config.Shell or ["/bin/sh", "-c"]), rest]
 
 
-def _list(rest: str) -> list[str] | None:
-    if not rest.startswith("["):
+def _json_list(text: str) -> list[str] | None:
+    """Return a JSON array of strings; anything else is no exec form."""
+    if not text.startswith("["):
         return None
     try:
-        value = json.loads(rest)
-    except ValueError:
+        return msgspec.json.decode(text.encode(), type=list[str])
+    except msgspec.DecodeError:
         return None
-    return value if all(isinstance(item, str) for item in value) else None
 
 
-def _duration(text: str) -> int:
-    try:
-        return parse_duration(text)
-    except ValueError as exc:
-        raise InvalidParameter(str(exc)) from exc
+def _environment(config: ContainerConfig) -> dict[str, str]:
+    return dict(_split(entry) for entry in config.Env or [])
 
 
-def _words(rest: str) -> list[str]:
-    try:
-        return shlex.split(rest)
-    except ValueError as exc:
-        raise InvalidParameter(f"failed to process {rest!r}: {exc}") from exc
+def _split(entry: str) -> tuple[str, str]:
+    name, _, value = entry.partition("=")
+    return name, value
 
 
-def _pairs(name: str, rest: str) -> dict[str, str]:
-    words = _words(rest)
-    if "=" not in words[0]:
-        # The old form: one name, and all the rest is its value.
-        key, _, value = rest.partition(" ")
-        if not value:
-            raise InvalidParameter(f"{name} must have two arguments")
-        return {key: value.strip()}
-    pairs = {}
+def _pairs(instruction: str, rest: str, environment: dict[str, str]) -> dict[str, str]:
+    """Decode `name=value …`, or the old `name value` where the value is the rest of the line."""
+    words = _WORD.findall(rest)
+    if words and "=" not in words[0]:
+        name, _, value = rest.partition(" ")
+        if not value.strip():
+            raise InvalidParameter(f"{instruction} must have two arguments")
+        return {_expand(name, environment): _expand(value.strip(), environment)}
+    pairs: dict[str, str] = {}
     for word in words:
-        key, equals, value = word.partition("=")
+        name, equals, value = word.partition("=")
         if not equals:
             raise InvalidParameter(
-                f"Syntax error - can't find = in {word!r}. Must be of the form: name=value"
+                f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value'
             )
-        if not key:
-            raise InvalidParameter(f"{name} names can not be blank")
-        pairs[key] = value
+        if not name:
+            raise InvalidParameter(f"{instruction} names can not be blank")
+        pairs[_expand(name, environment)] = _expand(value, environment)
     return pairs
+
+
+def _words(rest: str, environment: dict[str, str]) -> list[str]:
+    return [_expand(word, environment) for word in _WORD.findall(rest)]
+
+
+def _one_word(instruction: str, rest: str, config: ContainerConfig) -> str:
+    words = _words(rest, _environment(config))
+    if len(words) != 1:
+        raise InvalidParameter(f"{instruction} requires exactly one argument")
+    return words[0]
+
+
+def _expand(word: str, environment: dict[str, str]) -> str:
+    """Take off quotes and backslashes and fill in variables, which single quotes keep."""
+    done: list[str] = []
+    for escaped, double, single, plain in _PIECE.findall(word):
+        if escaped:
+            done.append(escaped)
+        elif single:
+            done.append(single)
+        elif double:
+            filled = _substitute(double, environment)
+            done.append(re.sub(r'\\(["\\])', r"\1", filled))
+        else:
+            done.append(_substitute(plain, environment))
+    return "".join(done)
+
+
+def _substitute(text: str, environment: dict[str, str]) -> str:
+    def value(found: re.Match[str]) -> str:
+        if found[1]:
+            return "$"
+        current = environment.get(found[2] or found[3], "")
+        if found[4] == "-":
+            return current or found[5]
+        if found[4] == "+":
+            return found[5] if current else ""
+        return current
+
+    return _VARIABLE.sub(value, text)

@@ -1,66 +1,74 @@
-"""`docker import`: the tar of a root file system becomes an image of one layer."""
+"""`docker import`: a root file system's tar becomes an image of one layer."""
 
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import msgspec
 
+from pier.errors import InvalidParameter
 from pier.images.changes import apply_changes
-from pier.images.store import Image, ImageStore
+from pier.images.image import Image
+from pier.images.intake import Intake, LayerSource
+from pier.images.store import ImageStore
 from pier.model.container import ContainerConfig
 from pier.model.gotime import now
-from pier.model.oci import DOCKER_LAYER, History, ImageConfig, RootFS, chain_ids
+from pier.model.oci import History, ImageConfig, RootFS
 from pier.model.platform import host_platform, parse_platform
 from pier.model.reference import parse_repo_tag
-from pier.storage.layers import Layer
-
-READ_BYTES = 1 << 20
-SUFFIXES = {"gzip": ".gzip", "zstd": ".zstd"}
+from pier.storage.decompress import CHUNK
 
 
 def import_image(
     store: ImageStore,
-    source: BinaryIO,
+    stream: BinaryIO,
     *,
     repo: str = "",
     tag: str = "",
     message: str = "",
-    changes: list[str],
+    changes: Sequence[str] = (),
     platform: str = "",
 ) -> Image:
-    """Make an image of a root file system, tar of any compression; durable on return.
+    """Read a tar, of any compression, and add it as an image; to be run in a worker thread.
 
-    Raises InvalidParameter (also TarError) for bad input, before anything is read where it can be
-    told before, and OSError; then nothing is left.
+    `repo` is "" for an image without a name; `changes` are Dockerfile instructions. `stream` stays
+    the caller's. Raises InvalidParameter, before anything is read where the parameters are wrong,
+    and Internal for a full disk; then nothing was added.
     """
-    names = [parse_repo_tag(repo, tag)] if repo else []
-    made_for = parse_platform(platform) if platform else host_platform()
-    container = ContainerConfig()
-    apply_changes(container, changes)
-    created = now()
-    with store.blobs.ingest() as blob:
-        while chunk := source.read(READ_BYTES):
-            blob.write(chunk)
-        with blob.reader() as received:
-            staged = store.layers.unpack(received, digest=blob.digest, size=blob.size)
-        config = ImageConfig(
-            architecture=made_for.architecture,
-            os=made_for.os or "linux",
-            variant=made_for.variant,
+    reference = parse_repo_tag(repo, tag) if repo else None
+    wanted = parse_platform(platform) if platform else host_platform()
+    if wanted.os != host_platform().os:
+        raise InvalidParameter(f"operating system is not supported: {wanted.os}")
+    config = ContainerConfig()
+    apply_changes(config, changes)
+    with Intake(store) as intake:
+        blob = intake.add(_pieces(stream))
+        created = now()
+        comment = message or "Imported from -"
+        described = ImageConfig(
+            architecture=wanted.architecture,
+            os=wanted.os,
+            variant=wanted.variant,
             created=created,
-            config=container,
-            rootfs=RootFS(diff_ids=[staged.diff_id]),
-            history=[History(created=created, comment=message or "Imported from -")],
-            comment=message or "Imported from -",
+            config=config,
+            rootfs=RootFS(diff_ids=[intake.diff_id(blob)]),
+            history=[History(created=created, comment=comment)],
+            comment=comment,
         )
-        chain_id = chain_ids([staged.diff_id])[0]
-        try:
-            digest = blob.commit()
-        except BaseException:
-            store.layers.throw_away(staged)
-            raise
-        store.layers.adopt(staged, chain_id)
-        media_type = DOCKER_LAYER + SUFFIXES.get(staged.compression, "")
-        layer = store.layers.get(chain_id) or Layer(
-            chain_id, staged.diff_id, digest, media_type, staged.size
+        return intake.register(
+            intake.add([_encode(described)]),
+            [LayerSource(blob)],
+            references=[reference] if reference else [],
         )
-        return store.add(msgspec.json.encode(config), [layer], names=names)
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    while piece := stream.read(CHUNK):
+        yield piece
+
+
+def _encode(config: ImageConfig) -> bytes:
+    """Encode a config of our own making: OCI leaves out what is empty, but not the root fs."""
+    tree = msgspec.to_builtins(config)
+    tree["rootfs"] = msgspec.to_builtins(config.rootfs)
+    tree["config"] = {key: value for key, value in tree.get("config", {}).items() if value}
+    return msgspec.json.encode(tree)

@@ -1,82 +1,222 @@
-"""Layers and a config on their way to being an image: unpacked side by side, then named."""
+"""What a load or import has taken in and not made an image of yet.
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+Blobs are written to ingest/ as they arrive; what looks like a layer is unpacked into staging/ by
+worker threads meanwhile, before anybody has said which image it belongs to, since archives name
+their images last. `register` then gives everything its place. What was not needed, or all of it
+after a failure, is thrown away at the end; after a SIGKILL the next start does it.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
 
 from msgspec import Struct
 
-from pier.errors import InvalidParameter
-from pier.images.store import Image, ImageStore
-from pier.model.digest import Digest
-from pier.model.oci import DOCKER_LAYER, chain_ids, decode_config
+from pier.errors import Internal, InvalidParameter
+from pier.images.image import Image
+from pier.images.store import ImageStore
+from pier.model.digest import Digest, short
+from pier.model.oci import OCI_LAYER, chain_ids, decode_config
 from pier.model.reference import Reference
 from pier.storage.blobs import BlobWriter
-from pier.storage.decompress import GZIP, ZSTD
+from pier.storage.decompress import sniff
 from pier.storage.layers import Layer, Staged, check_diff_id
 
-THREADS = 2
-SUFFIXES = {GZIP: ".gzip", ZSTD: ".zstd"}
+Progress = Callable[[dict[str, Any]], None]
+
+# The disk's troubles, told as such; any other OSError (the client went away) passes unchanged.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
+
+_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd", "bzip2": "+bzip2", "xz": "+xz"}
 
 
-class Incoming(Struct):
-    """A layer as it was received: a blob that is written but has no name yet.
+class LayerSource(Struct, frozen=True):
+    """A layer's blob in the intake, and the media type its manifest gives it ("" = none)."""
 
-    `media_type` is "" when the sender did not say.
-    """
-
-    blob: BlobWriter
+    blob: Digest
     media_type: str = ""
 
 
-def take_in(
-    store: ImageStore,
-    config: bytes,
-    layers: Sequence[Incoming],
-    *,
-    manifest: str = "",
-    names: list[Reference],
-) -> Image:
-    """Make an image out of a config and its layers, lowest first; durable on return.
+class Intake:
+    """Use it in a `with`, in one thread (it has workers of its own).
 
-    Layers that are here already are not unpacked again. Raises InvalidParameter when the layers
-    are not those of the config, TarError, OSError; then nothing of it is left.
+    Its end turns a disk that is full, read-only or broken into Internal.
     """
-    diff_ids = decode_config(config).rootfs.diff_ids
-    if len(diff_ids) != len(layers):
-        raise InvalidParameter(
-            f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, got {len(layers)}"
-        )
-    chain = chain_ids(diff_ids)
-    missing = [n for n, chain_id in enumerate(chain) if store.layers.get(chain_id) is None]
-    known = [layer for c in chain if (layer := store.layers.get(c)) is not None]
-    with ExitStack() as undo:
-        staged = _unpack_all(store, [layers[n].blob for n in missing], undo)
-        for number, one in zip(missing, staged, strict=True):
-            check_diff_id(one, diff_ids[number], number)
-        fresh = []
-        for number, one in zip(missing, staged, strict=True):
-            blob = layers[number].blob.commit()
-            media_type = layers[number].media_type or DOCKER_LAYER + SUFFIXES.get(
-                one.compression, ""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._stack = ExitStack()
+        self._pins = self._stack.enter_context(store.pinned())
+        self._pool = ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="unpack")
+        self._blobs: dict[Digest, BlobWriter] = {}
+        self._unpacking: dict[Digest, Future[Staged]] = {}
+        self._futures: list[Future[Staged]] = []
+        self._adopted: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for future in self._futures:
+            if not future.cancelled() and future.exception() is None:
+                staged = future.result()
+                if staged.path not in self._adopted:
+                    self._store.layers.throw_away(staged)
+        for writer in self._blobs.values():
+            writer.abort()
+        self._stack.close()
+        if isinstance(value, OSError) and value.errno in _DISK:
+            text = os.strerror(value.errno or 0).lower()
+            raise Internal(f"write {self._store.root.path}: {text}") from value
+
+    def add(self, pieces: Iterable[bytes | memoryview]) -> Digest:
+        """Take in a blob; begin to unpack it if it looks like a layer that is not known yet."""
+        writer = self._store.blobs.ingest()
+        try:
+            for piece in pieces:
+                writer.write(piece)
+        except BaseException:
+            writer.abort()
+            raise
+        digest = writer.digest
+        if digest in self._blobs:
+            writer.abort()
+            return digest
+        self._blobs[digest] = writer
+        if _looks_like_layer(writer.head(512)) and not self._store.layers.has_blob(digest):
+            self._unpack(digest)
+            self._pool.submit(writer.sync)
+        return digest
+
+    def __contains__(self, digest: Digest) -> bool:
+        return digest in self._blobs
+
+    def size(self, digest: Digest) -> int:
+        return self._blobs[digest].size
+
+    def read(self, digest: Digest, limit: int, what: str) -> bytes:
+        """Return a small blob of the intake. Raises InvalidParameter when it is over `limit`."""
+        writer = self._blobs[digest]
+        if writer.size > limit:
+            raise InvalidParameter(f"{what} is larger than {limit} bytes")
+        return writer.head(limit)
+
+    def diff_id(self, blob: Digest) -> Digest:
+        """Unpack a blob, or wait until that is done, and return the layer's diff ID."""
+        return self._staged(blob, keep=True).diff_id
+
+    def register(
+        self,
+        config: Digest,
+        layers: Sequence[LayerSource],
+        *,
+        references: Sequence[Reference] = (),
+        manifest: Digest | None = None,
+        parent: str = "",
+        progress: Progress | None = None,
+    ) -> Image:
+        """Make an image of a config and layers of this intake, lowest first.
+
+        Raises InvalidParameter when the layers are not those that the config speaks of, TarError
+        for one that cannot be unpacked.
+        """
+        diff_ids = decode_config(self.read(config, 1 << 30, "image config")).rootfs.diff_ids
+        if len(diff_ids) != len(layers):
+            raise InvalidParameter(
+                "invalid manifest, layers length mismatch: "
+                f"expected {len(layers)}, got {len(diff_ids)}"
             )
-            store.layers.adopt(one, chain[number])
-            fresh.append(Layer(chain[number], Digest(diff_ids[number]), blob, media_type, one.size))
-        undo.pop_all()
-    ordered = sorted([*known, *fresh], key=lambda layer: chain.index(layer.chain_id))
-    return store.add(config, ordered, manifest=manifest, names=names)
+        chain = chain_ids(diff_ids)
+        self._pins.add(*chain, config, *(source.blob for source in layers))
+        rows = [
+            self._place(number, source, chain_id, diff_id, progress)
+            for number, (source, chain_id, diff_id) in enumerate(
+                zip(layers, chain, diff_ids, strict=True)
+            )
+        ]
+        self._commit(config)
+        if manifest is not None:
+            self._pins.add(manifest)
+            self._commit(manifest)
+            for source in layers:
+                self._commit(source.blob)
+        return self._store.register(
+            config, rows, references=references, manifest=manifest or "", parent=parent
+        )
+
+    def _place(
+        self,
+        number: int,
+        source: LayerSource,
+        chain_id: Digest,
+        diff_id: str,
+        progress: Progress | None,
+    ) -> Layer:
+        """Put one layer where its chain ID says, unless it is there."""
+        known = self._store.layers.get(chain_id)
+        if known is not None:
+            return known
+        total = self.size(source.blob)
+        if progress is not None:
+            _tell(progress, diff_id, 0, total)
+        staged = self._staged(source.blob)
+        check_diff_id(staged, diff_id, number)
+        self._commit(source.blob)
+        self._store.layers.adopt(staged, chain_id)
+        self._adopted.add(staged.path)
+        if progress is not None:
+            _tell(progress, diff_id, total, total)
+        return Layer(
+            chain_id=chain_id,
+            diff_id=Digest(diff_id),
+            blob=source.blob,
+            media_type=source.media_type or OCI_LAYER + _SUFFIX[staged.compression],
+            size=staged.size,
+        )
+
+    def _staged(self, blob: Digest, *, keep: bool = False) -> Staged:
+        """Wait for a blob's directory; each is given away once, as each chain ID needs its own."""
+        if blob not in self._unpacking:
+            self._unpack(blob)
+        future = self._unpacking[blob] if keep else self._unpacking.pop(blob)
+        return future.result()
+
+    def _unpack(self, blob: Digest) -> None:
+        writer = self._blobs[blob]
+
+        def run() -> Staged:
+            with writer.reader() as source:
+                return self._store.layers.unpack(source, digest=blob, size=writer.size)
+
+        future = self._pool.submit(run)
+        self._unpacking[blob] = future
+        self._futures.append(future)
+
+    def _commit(self, digest: Digest) -> None:
+        """Give a blob its name; it is pinned, so one that is there already stays."""
+        if not self._store.blobs.exists(digest):
+            self._blobs[digest].commit()
 
 
-def _unpack_all(store: ImageStore, blobs: list[BlobWriter], undo: ExitStack) -> list[Staged]:
-    """Unpack layers side by side: each is on its own until the overlay stacks them."""
+def _looks_like_layer(head: bytes) -> bool:
+    return bool(sniff(head)) or head[257:262] == b"ustar"
 
-    def unpack(blob: BlobWriter) -> Staged:
-        with blob.reader() as source:
-            staged = store.layers.unpack(source, digest=blob.digest, size=blob.size)
-        undo.callback(store.layers.throw_away, staged)
-        return staged
 
-    if len(blobs) == 1:
-        return [unpack(blobs[0])]
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="unpack") as pool:
-        return list(pool.map(unpack, blobs))
+def _tell(progress: Progress, diff_id: str, current: int, total: int) -> None:
+    progress(
+        {
+            "status": "Loading layer",
+            "progressDetail": {"current": current, "total": total},
+            "id": short(diff_id),
+        }
+    )

@@ -1,216 +1,257 @@
-"""`docker load`: images out of an archive, which is docker-archive or an OCI image layout.
+"""`docker load`: images out of a docker-archive or an OCI image layout.
 
-docker-archive: manifest.json names configs, layer files and tags. OCI layout (image-spec
-image-layout.md): index.json leads to manifests, blobs/<algorithm>/<hex> holds what they name. What
-`docker save` writes today is both in one; manifest.json is preferred, as it has all the tags.
+docker-archive   manifest.json: [{"Config": path, "RepoTags": […], "Layers": [path, …]}, …]
+OCI layout       index.json → (index →)* manifest → config and layers in blobs/ (image-layout.md)
 
-The archive is read once, forward. Since the manifest may stand last, every file of it is written
-into ingest/ first, hashed on the way, and becomes a blob by being renamed.
+What `docker save` writes since 25 is both at once: manifest.json then says what to load, and the
+layout lends each image its manifest, so that a push sends what was once pulled.
 """
 
-import json
-import posixpath
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
 
 from pier.errors import InvalidParameter
-from pier.images.intake import Incoming, take_in
-from pier.images.store import Image, ImageStore
-from pier.model.digest import Digest, algorithm_of, hex_of, parse_digest
+from pier.images.archive import Archive
+from pier.images.image import Image
+from pier.images.intake import Intake, LayerSource, Progress
+from pier.images.store import ImageStore
+from pier.model.digest import Digest
 from pier.model.oci import (
+    CONFIGS,
     INDEXES,
+    MANIFESTS,
     MAX_CONFIG,
+    MAX_MANIFEST,
     Descriptor,
-    Index,
     Manifest,
+    decode_config,
     decode_index,
     decode_manifest,
 )
-from pier.model.platform import host_platform, rank
+from pier.model.platform import Platform, host_platform, rank
 from pier.model.reference import Reference, parse_reference
-from pier.storage.blobs import BlobWriter
-from pier.storage.decompress import Decompressed
-from pier.storage.tar import header
-from pier.storage.tar.reader import TarReader
 
-MAX_FILES = 100_000
-MAX_DEPTH = 8
-NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+MAX_NESTING = 4
 
-Progress = Callable[[dict[str, Any]], None]
+# What the annotations of index.json call an image: containerd's has the full name, OCI's is often
+# only a tag, which says nothing without a name beside it.
+CONTAINERD_NAME = "io.containerd.image.name"
+OCI_REF_NAME = "org.opencontainers.image.ref.name"
 
 
-def load(store: ImageStore, source: BinaryIO, progress: Progress) -> list[Image]:
-    """Load every image of an archive (plain or compressed), telling `progress` as Docker does.
+class _Item(Struct):
+    """One image of manifest.json."""
 
-    Blocks while `source` does. Raises InvalidParameter and TarError for the archive's faults,
-    OSError for the disk's. Images that were loaded before the fault stay.
+    Config: str
+    RepoTags: list[str] | None = None
+    Layers: list[str] | None = None
+    Parent: str | None = None
+
+
+class _Plan(Struct, frozen=True):
+    """An image that the archive has: where its parts are, and what it shall be called."""
+
+    config: Digest
+    layers: list[LayerSource]
+    references: list[Reference]
+    manifest: Digest | None = None
+    parent: str = ""
+
+
+def load(
+    store: ImageStore,
+    stream: BinaryIO,
+    progress: Progress,
+    *,
+    quiet: bool = False,
+    platform: Platform | None = None,
+) -> list[Image]:
+    """Read an archive, of any compression, and add its images; to be run in a worker thread.
+
+    `progress` is told the lines of Docker's answer, of which `quiet` leaves out the layers'.
+    `stream` is read to its end and stays the caller's. Of an image for several platforms the one
+    that suits `platform` best is taken (the host's by default). Returns the images added.
+
+    Raises InvalidParameter for what is no archive or does not hold together, Internal for a full
+    disk. Images that were told of before stay; of the one that failed nothing does.
     """
-    with ExitStack() as undo:
-        files = _Files(store, undo)
-        files.read(source)
-        if files.has("manifest.json"):
-            return _load_docker(store, files, progress)
-        if files.has("index.json"):
-            return _load_oci(store, files, progress)
-    raise InvalidParameter("invalid archive: does not contain a manifest.json or an OCI index.json")
-
-
-class _Files:
-    """The regular files of the archive by their names, written to ingest/."""
-
-    def __init__(self, store: ImageStore, undo: ExitStack) -> None:
-        self._store = store
-        self._undo = undo
-        self._files: dict[str, BlobWriter] = {}
-        self._links: dict[str, str] = {}
-
-    def read(self, source: BinaryIO) -> None:
-        reader = TarReader(iter(Decompressed(source)), max_entries=MAX_FILES)
-        for entry in reader:
-            name = _clean(entry.name)
-            if entry.type == header.REGULAR and not entry.sparse:
-                writer = self._undo.enter_context(self._store.blobs.ingest())
-                for view in reader.views(entry.size):
-                    writer.write(view)
-                self._files[name] = writer
-            elif entry.type in (header.SYMLINK, header.LINK):
-                target = entry.linkname.decode("utf-8", "replace")
-                base = posixpath.dirname(name) if entry.type == header.SYMLINK else ""
-                self._links[name] = posixpath.normpath(posixpath.join(base, target))
-        reader.drain()
-
-    def has(self, name: str) -> bool:
-        return self._resolve(name) in self._files
-
-    def get(self, name: str) -> BlobWriter:
-        """Return a file. Raises InvalidParameter when the archive lacks it."""
-        found = self._files.get(self._resolve(name))
-        if found is None:
-            raise InvalidParameter(f"invalid archive: {name} is missing")
-        return found
-
-    def text(self, name: str) -> bytes:
-        """Return the contents of a small file."""
-        writer = self.get(name)
-        if writer.size > MAX_CONFIG:
-            raise InvalidParameter(f"invalid archive: {name} is too large")
-        with writer.reader() as file:
-            return file.read()
-
-    def blob(self, digest: Digest) -> BlobWriter:
-        """Return the file of an OCI layout whose content `digest` names, verified."""
-        writer = self.get(f"blobs/{algorithm_of(digest)}/{hex_of(digest)}")
-        if writer.digest != digest:
-            raise InvalidParameter(
-                f"content does not match its digest: expected {digest}, got {writer.digest}"
+    wanted = platform or host_platform()
+    loaded: list[Image] = []
+    with Intake(store) as intake:
+        archive = Archive(intake)
+        archive.receive(stream)
+        if "manifest.json" in archive:
+            plans = _docker_plans(archive)
+        elif "index.json" in archive:
+            plans = _layout_plans(archive, wanted)
+        else:
+            raise InvalidParameter("open manifest.json: no such file or directory")
+        ids: list[str] = []
+        for plan in plans:
+            config = decode_config(intake.read(plan.config, MAX_CONFIG, "image config"))
+            if config.platform.os != wanted.os:
+                raise InvalidParameter(f"cannot load {config.platform.os} image on {wanted.os}")
+            if platform is not None and rank(config.platform, platform) is None:
+                continue
+            for reference in plan.references:
+                _tell_renamed(store, reference, plan.config, progress)
+            image = intake.register(
+                plan.config,
+                plan.layers,
+                references=plan.references,
+                manifest=plan.manifest,
+                parent=plan.parent if plan.parent in store else "",
+                progress=None if quiet else progress,
             )
-        return writer
-
-    def blob_text(self, digest: Digest) -> bytes:
-        self.blob(digest)
-        return self.text(f"blobs/{algorithm_of(digest)}/{hex_of(digest)}")
-
-    def _resolve(self, name: str) -> str:
-        name = posixpath.normpath(name)
-        for _ in range(MAX_DEPTH):
-            if name not in self._links:
-                break
-            name = self._links[name]
-        return name
-
-
-def _load_docker(store: ImageStore, files: _Files, progress: Progress) -> list[Image]:
-    loaded = []
-    for item in _json_list(files.text("manifest.json"), "manifest.json"):
-        config, layers = item.get("Config"), item.get("Layers") or []
-        tags = item.get("RepoTags") or []
-        if not isinstance(config, str) or not _all_text(layers) or not _all_text(tags):
-            raise InvalidParameter("invalid archive: manifest.json is malformed")
-        incoming = [Incoming(files.get(name)) for name in layers]
-        names = [parse_reference(tag).tagged() for tag in tags]
-        image = take_in(store, files.text(config), incoming, names=names)
-        loaded.append(image)
-        _tell(progress, image, names)
+            loaded.append(image)
+            for reference in plan.references:
+                progress({"stream": f"Loaded image: {reference.familiar}\n"})
+            if not plan.references:
+                ids.append(image.id)
+        for image_id in ids:
+            progress({"stream": f"Loaded image ID: {image_id}\n"})
     return loaded
 
 
-def _load_oci(store: ImageStore, files: _Files, progress: Progress) -> list[Image]:
-    loaded = []
-    for descriptor in decode_index(files.text("index.json")).manifests:
-        names = _names(descriptor)
-        digest, manifest = _manifest(files, descriptor, MAX_DEPTH)
-        incoming = [
-            Incoming(files.blob(parse_digest(layer.digest)), layer.mediaType)
-            for layer in manifest.layers
-        ]
-        config = files.blob_text(parse_digest(manifest.config.digest))
-        kept = store.blobs.put(files.blob_text(digest))
-        image = take_in(store, config, incoming, manifest=kept, names=names)
-        loaded.append(image)
-        _tell(progress, image, names)
-    return loaded
+def _tell_renamed(
+    store: ImageStore, reference: Reference, image_id: Digest, progress: Progress
+) -> None:
+    """Tell of an image that loses its name to the new one, in Docker's words."""
+    owner = store.owner_of(reference)
+    if owner is not None and owner.id != image_id:
+        progress(
+            {
+                "stream": f"The image {reference.familiar} already exists, "
+                f"renaming the old one with ID {owner.id} to empty string\n"
+            }
+        )
 
 
-def _manifest(files: _Files, descriptor: Descriptor, depth: int) -> tuple[Digest, Manifest]:
-    """Follow a descriptor, through indexes, to the manifest for this host's platform."""
-    digest = parse_digest(descriptor.digest)
-    data = files.blob_text(digest)
-    if descriptor.mediaType not in INDEXES:
-        return digest, decode_manifest(data)
-    if depth == 0:
-        raise InvalidParameter("invalid archive: image indexes are nested too deeply")
-    chosen = _choose(files, decode_index(data))
-    return _manifest(files, chosen, depth - 1)
-
-
-def _choose(files: _Files, index: Index) -> Descriptor:
-    """Pick the best manifest for this host among those that the archive holds."""
-    wanted = host_platform()
-    fitting: list[tuple[int, Descriptor]] = []
-    for descriptor in index.manifests:
-        digest = parse_digest(descriptor.digest)
-        if not files.has(f"blobs/{algorithm_of(digest)}/{hex_of(digest)}"):
-            continue
-        if descriptor.platform is None:
-            fitting.append((1 << 30, descriptor))
-        elif (found := rank(descriptor.platform, wanted)) is not None:
-            fitting.append((found, descriptor))
-    if not fitting:
-        raise InvalidParameter(f"no manifest for {wanted} in the archive")
-    return min(fitting, key=lambda pair: pair[0])[1]
-
-
-def _names(descriptor: Descriptor) -> list[Reference]:
-    """The image's name in the annotations; a tag alone, as some tools write, names nothing."""
-    for key in NAME_ANNOTATIONS:
-        text = descriptor.annotations.get(key, "")
-        if ":" in text or "/" in text:
-            return [parse_reference(text).tagged()]
-    return []
-
-
-def _tell(progress: Progress, image: Image, names: list[Reference]) -> None:
-    if not names:
-        progress({"stream": f"Loaded image ID: {image.id}\n"})
-    for name in names:
-        progress({"stream": f"Loaded image: {name.familiar}\n"})
-
-
-def _json_list(data: bytes, what: str) -> list[dict[str, Any]]:
+def _docker_plans(archive: Archive) -> Iterator[_Plan]:
     try:
-        value = json.loads(data)
-    except ValueError as exc:
-        raise InvalidParameter(f"invalid archive: {what}: {exc}") from exc
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise InvalidParameter(f"invalid archive: {what} is malformed")
-    return value
+        items = msgspec.json.decode(
+            archive.read("manifest.json", MAX_MANIFEST), type=list[_Item] | None
+        )
+    except msgspec.DecodeError as exc:
+        raise InvalidParameter(f"invalid manifest.json: {exc}") from exc
+    if items is None:
+        raise InvalidParameter("invalid manifest, manifest cannot be null (but can be [])")
+    manifests = dict(_manifests_by_config(archive))
+    for item in items:
+        config = archive.blob(item.Config)
+        references = [_tag_reference(name) for name in item.RepoTags or ()]
+        layers = [LayerSource(archive.blob(path)) for path in item.Layers or ()]
+        manifest = None
+        if config in manifests:
+            digest, decoded = manifests[config]
+            described = [LayerSource(Digest(d.digest), d.mediaType) for d in decoded.layers]
+            if [d.blob for d in described] == [source.blob for source in layers]:
+                manifest, layers = digest, described
+        yield _Plan(config, layers, references, manifest, item.Parent or "")
 
 
-def _all_text(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+def _manifests_by_config(archive: Archive) -> Iterator[tuple[str, tuple[Digest, Manifest]]]:
+    """Yield the image manifests of the layout in a docker-archive, if it has one."""
+    if "index.json" not in archive:
+        return
+    top = decode_index(archive.read("index.json", MAX_MANIFEST))
+    for descriptor in _flatten(archive, top.manifests, complete=False):
+        digest = archive.content(descriptor.digest)
+        manifest = decode_manifest(archive.read(_path(digest), MAX_MANIFEST))
+        yield manifest.config.digest, (digest, manifest)
 
 
-def _clean(name: bytes) -> str:
-    return posixpath.normpath(name.decode("utf-8", "replace")).removeprefix("/")
+def _layout_plans(archive: Archive, wanted: Platform) -> Iterator[_Plan]:
+    top = decode_index(archive.read("index.json", MAX_MANIFEST))
+    if not top.manifests:
+        raise InvalidParameter("invalid archive: index.json names no image")
+    # The same image may stand there several times, once a name.
+    names: dict[str, list[Reference]] = {}
+    chosen: dict[str, Descriptor] = {}
+    for descriptor in top.manifests:
+        image = _choose(archive, descriptor, wanted)
+        if image is None:
+            continue
+        chosen[image.digest] = image
+        named = names.setdefault(image.digest, [])
+        named.extend(r for r in _annotated(descriptor) if r not in named)
+    if not chosen:
+        raise InvalidParameter(f"no image of the archive suits platform {wanted}")
+    for digest, descriptor in chosen.items():
+        manifest_digest = archive.content(descriptor.digest)
+        manifest = decode_manifest(archive.read(_path(manifest_digest), MAX_MANIFEST))
+        yield _Plan(
+            archive.content(manifest.config.digest),
+            [LayerSource(archive.content(d.digest), d.mediaType) for d in manifest.layers],
+            names[digest],
+            manifest_digest,
+        )
+
+
+def _choose(archive: Archive, top: Descriptor, wanted: Platform) -> Descriptor | None:
+    """Return the manifest, below an entry of index.json, that suits the platform best."""
+    best: tuple[int, Descriptor] | None = None
+    for descriptor in _flatten(archive, [top], complete=True):
+        platform = descriptor.platform or _platform_of(archive, descriptor)
+        suits = rank(platform, wanted) if platform is not None else None
+        if suits is not None and (best is None or suits < best[0]):
+            best = suits, descriptor
+    return best[1] if best else None
+
+
+def _flatten(
+    archive: Archive, descriptors: list[Descriptor], *, complete: bool, depth: int = 0
+) -> Iterator[Descriptor]:
+    """Yield the image manifests that an index leads to and the archive has.
+
+    An archive of one platform keeps the index of all of them: what is not there is passed over,
+    and with `complete` an entry of index.json itself must be there.
+    """
+    if depth > MAX_NESTING:
+        raise InvalidParameter(f"image index is nested deeper than {MAX_NESTING}")
+    for descriptor in descriptors:
+        if _path(descriptor.digest) not in archive and (depth or not complete):
+            continue
+        if descriptor.mediaType in INDEXES:
+            digest = archive.content(descriptor.digest)
+            inner = decode_index(archive.read(_path(digest), MAX_MANIFEST))
+            yield from _flatten(archive, inner.manifests, complete=complete, depth=depth + 1)
+        elif descriptor.mediaType in MANIFESTS and not _is_attestation(descriptor):
+            yield descriptor
+
+
+def _platform_of(archive: Archive, descriptor: Descriptor) -> Platform | None:
+    """Read the platform out of an image's config; None for a manifest of something else."""
+    digest = archive.content(descriptor.digest)
+    manifest = decode_manifest(archive.read(_path(digest), MAX_MANIFEST))
+    if manifest.config.mediaType not in CONFIGS or manifest.artifactType:
+        return None
+    config = archive.content(manifest.config.digest)
+    return decode_config(archive.read(_path(config), MAX_CONFIG)).platform
+
+
+def _is_attestation(descriptor: Descriptor) -> bool:
+    """Tell BuildKit's provenance and SBOM manifests, which are no images."""
+    return "vnd.docker.reference.type" in descriptor.annotations
+
+
+def _annotated(descriptor: Descriptor) -> list[Reference]:
+    full = descriptor.annotations.get(CONTAINERD_NAME, "")
+    if full:
+        return [_tag_reference(full)]
+    name = descriptor.annotations.get(OCI_REF_NAME, "")
+    return [_tag_reference(name)] if ":" in name or "/" in name else []
+
+
+def _tag_reference(text: str) -> Reference:
+    reference = parse_reference(text).tagged()
+    if reference.digest:
+        raise InvalidParameter(f'invalid tag "{text}"')
+    return reference
+
+
+def _path(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/", 1)

@@ -1,299 +1,340 @@
-"""Images: which there are, what they are called, and how they go.
+"""The images there are: an index in memory, the rows behind it, and what each needs kept.
 
-An image is a config blob (whose digest is its ID), the layers that the config's diff IDs name, and
-any number of references. Rows in the database decide; blobs and layers that no row speaks of are
-refuse. Everything is also in memory, since every `docker run` asks for an image.
+An image is a row, its config (a blob, and the image's ID), its layers and its references. Rows
+come last and go first: what has no row is refuse, so a SIGKILL leaves an image whole or absent,
+and what it left of bytes is removed at the next start.
+
+Any thread may call any method: there is one lock, held for a transaction at most. `remove` wants
+to be called where containers are made (pierd's loop), so that none is made of an image while it
+goes; it takes a few milliseconds, since files are deleted by the housekeeper.
 """
 
-import sqlite3
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from pier.errors import Conflict, InvalidParameter, NotFound
-from pier.model.api_images import ImageDelete
-from pier.model.digest import Digest, digest_of
-from pier.model.oci import ImageConfig, chain_ids, decode_config
-from pier.model.reference import Reference, parse_any, parse_reference, parse_repo_tag
+from pier.errors import NotFound, PierError
+from pier.images.image import Image
+from pier.images.removal import ContainerUse, Removal, Remover
+from pier.model.digest import Digest
+from pier.model.oci import chain_ids, decode_config, decode_manifest
+from pier.model.reference import (
+    Reference,
+    parse_any,
+    parse_reference,
+    parse_repo_tag,
+)
 from pier.storage.blobs import Blobs
 from pier.storage.database import Database
 from pier.storage.layers import Layer, Layers
+from pier.storage.root import DataRoot
 
-SHORTEST_ID = 1
-
-
-class Image(Struct, frozen=True):
-    """`chain_ids` are those of its layers, lowest first; `size` is their unpacked bytes.
-
-    `manifest` is the digest of the manifest it came with, "" if it came without; `loaded_at` is in
-    nanoseconds since the epoch.
-    """
-
-    id: str
-    config: ImageConfig
-    chain_ids: list[str]
-    size: int
-    manifest: str
-    parent: str
-    loaded_at: int
+log = logging.getLogger(__name__)
 
 
-class User(Struct, frozen=True):
-    """A container that stands in the way of a removal."""
+class _Held(Struct):
+    """The part of a container's record that says which layers it stands on."""
 
-    id: str
-    running: bool
-
-
-Users = Callable[[str], list[User]]
+    layers: list[str] = []
 
 
 class ImageStore:
-    """All methods may be called by any thread; none takes longer than a database commit."""
+    """Opens the images of a data root, repairing what a crash left."""
 
-    def __init__(self, database: Database, blobs: Blobs, layers: Layers) -> None:
-        self.blobs = blobs
-        self.layers = layers
+    def __init__(self, root: DataRoot, database: Database) -> None:
+        self.blobs = Blobs(root)
+        self.layers = Layers(root, database, self.blobs)
+        self.root = root
         self._database = database
         self._lock = threading.RLock()
         self._images: dict[str, Image] = {}
-        # Full reference → (image ID, when it was tagged).
-        self._names: dict[str, tuple[str, int]] = {}
+        self._by_reference: dict[str, Digest] = {}
+        self._pins: Counter[str] = Counter()
+        self._open()
 
-    def open(self) -> None:
-        """Read what there is; drop images that a crash of the machine took layers from."""
-        lost = {layer.chain_id for layer in self.layers.open()}
-        rows = self._database.rows("SELECT id, manifest, parent, size, loaded_at FROM images")
-        for image_id, manifest, parent, size, loaded_at in rows:
-            try:
-                config = decode_config(self.blobs.read(Digest(str(image_id))))
-            except (NotFound, InvalidParameter):
-                self._forget_row(str(image_id))
-                continue
-            chain: list[str] = list(chain_ids(config.rootfs.diff_ids))
-            if lost.intersection(chain):
-                self._forget_row(str(image_id))
-                continue
-            self._images[str(image_id)] = Image(
-                str(image_id), config, chain, int(str(size)), str(manifest), str(parent),
-                int(str(loaded_at)),
-            )  # fmt: skip
-        for name, image_id, at in self._database.rows(
-            "SELECT name, image, tagged_at FROM image_references"
-        ):
-            if str(image_id) in self._images:
-                self._names[str(name)] = (str(image_id), int(str(at)))
-        self._sweep()
-
-    # Looking up
-
-    def get(self, ref: str) -> Image:
-        """Return the image that `ref` means: a name, name@digest, ID or unique beginning of one.
-
-        Raises NotFound and InvalidParameter in Docker's words.
-        """
-        return self.resolve(ref)[0]
-
-    def resolve(self, ref: str) -> tuple[Image, Reference | None]:
-        """As `get`, and the reference by which it was found, None when it was by ID."""
-        parsed = parse_any(ref)
-        with self._lock:
-            if not isinstance(parsed, Reference):
-                found = self._images.get(parsed)
-                if found is None:
-                    raise NotFound(f"No such image: {ref}")
-                return found, None
-            named = self._names.get(parsed.lookup_key())
-            if named is not None:
-                reference = parsed if parsed.digest else parsed.tagged()
-                return self._images[named[0]], reference
-            found = self._by_prefix(ref)
-        if found is None:
-            raise NotFound(f"No such image: {parsed.tagged().familiar}")
-        return found, None
-
-    def all(self) -> list[Image]:
-        with self._lock:
-            return list(self._images.values())
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._images
 
     def count(self) -> int:
         return len(self._images)
 
-    def references(self, image_id: str) -> list[Reference]:
-        """Return the image's references, in order."""
+    def all(self) -> list[Image]:
+        """Return every image, in no order."""
         with self._lock:
-            names = sorted(name for name, (owner, _) in self._names.items() if owner == image_id)
-        return [parse_reference(name) for name in names]
+            return list(self._images.values())
 
-    def tagged_at(self, image_id: str) -> int:
-        """Return when it last got a name, ns since the epoch; 0 when it has none."""
-        with self._lock:
-            return max((at for owner, at in self._names.values() if owner == image_id), default=0)
+    def get(self, ref: str) -> Image:
+        """Find an image by `name[:tag]`, `name@digest`, ID or the start of one, in this order.
 
-    def children(self, image_id: str) -> list[str]:
-        """Return the IDs of images that were built on this one."""
-        return [image.id for image in self.all() if image.parent == image_id]
-
-    # Changing
-
-    def add(
-        self, config: bytes, layers: list[Layer], *, manifest: str = "", names: list[Reference]
-    ) -> Image:
-        """Add an image whose layers were adopted, and give it names; durable on return.
-
-        An image that is there already only gets the names.
+        Raises NotFound, InvalidParameter for what is no reference; a prefix that fits several
+        images finds none, as with Docker.
         """
-        image_id = digest_of(config)
-        decoded = decode_config(config)
-        image = Image(
-            image_id,
-            decoded,
-            list(chain_ids(decoded.rootfs.diff_ids)),
-            sum(layer.size for layer in layers),
-            manifest,
-            decoded.parent,
-            time.time_ns(),
-        )
-        self.blobs.put(config)
+        parsed = parse_any(ref)
         with self._lock:
-            with self._database.transaction() as db:
-                self.layers.add(db, layers)
-                db.execute(
-                    "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?)",
-                    (image.id, image.manifest, image.parent, image.size, image.loaded_at),
-                )
-                for name in names:
-                    self._put_name(db, name, image.id)
-            self.layers.added(layers)
-            image = self._images.setdefault(image.id, image)
-            for name in names:
-                self._names[str(name)] = (image.id, time.time_ns())
-        return image
+            if isinstance(parsed, str):
+                found = self._images.get(parsed)
+                if found is None:
+                    raise NotFound(f"No such image: {parsed}")
+                return found
+            named = self._by_reference.get(parsed.lookup_key())
+            if named is not None:
+                return self._images[named]
+            prefix = ref.removeprefix("sha256:")
+            matching = [i for i in self._images if i.startswith(prefix, len("sha256:"))]
+            if len(matching) == 1:
+                return self._images[matching[0]]
+        raise NotFound(f"No such image: {parsed.tagged().familiar}")
+
+    def children(self, image_id: str) -> list[Image]:
+        """Return the images that were built on this one."""
+        return [image for image in self.all() if image.parent == image_id]
 
     def tag(self, ref: str, repo: str, tag: str) -> tuple[Image, Reference]:
-        """Give an image another name. Raises NotFound, InvalidParameter."""
-        image = self.get(ref)
+        """Give an image a further name, taking it from the image that had it.
+
+        Returns both. Raises NotFound, InvalidParameter.
+        """
         reference = parse_repo_tag(repo, tag)
         with self._lock:
-            with self._database.transaction() as db:
-                self._put_name(db, reference, image.id)
-            self._names[str(reference)] = (image.id, time.time_ns())
-        return image, reference
+            image = self.get(ref)
+            self._write(image.id, [reference], add=True)
+            return self._images[image.id], reference
 
-    def remove(self, ref: str, *, force: bool, users: Users) -> tuple[Image, list[ImageDelete]]:
-        """Take away a name, and the image with its last one; what `docker rmi` does.
+    def remove(
+        self, ref: str, *, force: bool, prune: bool, users: Sequence[ContainerUse]
+    ) -> list[Removal]:
+        """Remove a name, and with the last one the image; an ID removes the image.
 
-        Raises NotFound, and Conflict where containers or other names stand in the way.
+        `users` are all containers; `prune` also removes untagged parents that nothing uses.
+        Returns what was done, in order. Raises NotFound, Conflict in Docker's words.
         """
         with self._lock:
-            image, by_name = self.resolve(ref)
-            held = users(image.id)
-            names = self.references(image.id)
-            if by_name is not None and (len(names) > 1 or (held and force)):
-                if len(names) == 1:
-                    _refuse_running(image, held)
-                return image, [self._untag(by_name)]
-            if by_name is not None and held:
-                raise Conflict(
-                    f'conflict: unable to remove repository reference "{ref}" (must force) - '
-                    f"container {held[0].id[:12]} is using its referenced image {_short(image)}"
+            return Remover(self, users).remove(ref, force=force, prune=prune)
+
+    def register(
+        self,
+        config: Digest,
+        layers: Sequence[Layer],
+        *,
+        references: Iterable[Reference] = (),
+        manifest: str = "",
+        parent: str = "",
+    ) -> Image:
+        """Add an image whose content is in place: config blob, manifest blob, adopted layers.
+
+        One transaction. What it needs must be pinned until this has returned. An image that is
+        there already gets the references.
+        """
+        decoded = decode_config(self.blobs.read(config))
+        now = time.time_ns()
+        with self._lock:
+            known = self._images.get(config)
+            image = (
+                replace(known, manifest=manifest or known.manifest)
+                if known
+                else Image(
+                    id=config,
+                    config=decoded,
+                    chain_ids=tuple(layer.chain_id for layer in layers),
+                    size=sum(layer.size for layer in layers),
+                    loaded_at=now,
+                    manifest=manifest,
+                    parent=parent,
                 )
-            self._check_removable(image, names, held, force=force)
-            removed = [self._untag(name) for name in names]
-            return image, [*removed, *self._delete(image)]
-
-    def _check_removable(
-        self, image: Image, names: list[Reference], held: list[User], *, force: bool
-    ) -> None:
-        children = self.children(image.id)
-        if children:
-            raise Conflict(
-                f"conflict: unable to delete {_short(image)} (cannot be forced) - "
-                "image has dependent child images"
             )
-        _refuse_running(image, held)
-        if force:
+            image = replace(image, blobs=self._blobs_of(image.id, image.manifest))
+            with self._database.transaction() as db:
+                self.layers.add(db, list(layers))
+                db.execute(
+                    "INSERT INTO images (id, manifest, parent, size, loaded_at) "
+                    "VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT (id) DO UPDATE SET manifest = excluded.manifest",
+                    (image.id, image.manifest, image.parent, image.size, image.loaded_at),
+                )
+            self.layers.added(list(layers))
+            self._images[image.id] = image
+            self._write(image.id, list(references), add=True)
+            return self._images[image.id]
+
+    def owner_of(self, reference: Reference) -> Image | None:
+        """Return the image that has exactly this name."""
+        with self._lock:
+            found = self._by_reference.get(reference.lookup_key())
+            return self._images[found] if found else None
+
+    @contextmanager
+    def pinned(self) -> Iterator["Pins"]:
+        """Keep content from being collected while an image is made of it."""
+        pins = Pins(self._pins, self._lock)
+        try:
+            yield pins
+        finally:
+            pins.release()
+
+    def untag(self, image: Image, references: Sequence[Reference]) -> Image:
+        """Take names from an image; what it leaves without any name stays."""
+        with self._lock:
+            self._write(image.id, references, add=False)
+            return self._images[image.id]
+
+    def delete(self, image: Image, *, in_use: Collection[str]) -> list[Layer]:
+        """Delete an image and its names, and the layers and blobs that nothing else needs.
+
+        `in_use` are the chain IDs that containers stand on. Returns the layers that went.
+        """
+        with self._lock:
+            with self._database.transaction() as db:
+                db.execute("DELETE FROM images WHERE id = ?", (image.id,))
+            del self._images[image.id]
+            for reference in image.references:
+                self._by_reference.pop(str(reference), None)
+            gone = self.collect(in_use=in_use)
+            for blob in image.blobs - self._live_blobs():
+                if not self._pins[blob]:
+                    self.blobs.delete(blob)
+            return gone
+
+    def collect(self, *, in_use: Collection[str]) -> list[Layer]:
+        """Delete layers, with their blobs, that neither an image nor a container needs.
+
+        To be called as well when a container was removed whose image had gone before it.
+        """
+        with self._lock:
+            needed: set[str] = set(in_use)
+            for image in self._images.values():
+                needed.update(image.chain_ids)
+            gone = [
+                layer
+                for layer in self.layers.all()
+                if layer.chain_id not in needed and not self._pins[layer.chain_id]
+            ]
+            if not gone:
+                return []
+            with self._database.transaction() as db:
+                self.layers.delete(db, gone)
+            self.layers.deleted(gone)
+            live = self._live_blobs()
+            for blob in {layer.blob for layer in gone} - live:
+                if not self._pins[blob]:
+                    self.blobs.delete(blob)
+            return gone[::-1]
+
+    def _write(self, image_id: Digest, references: Sequence[Reference], *, add: bool) -> None:
+        """Give or take references, in the database and then in the index."""
+        if not references:
             return
-        if len({name.name for name in names}) > 1:
-            raise Conflict(
-                f"conflict: unable to delete {_short(image)} (must be forced) - "
-                "image is referenced in multiple repositories"
-            )
-        if held:
-            raise Conflict(
-                f"conflict: unable to delete {_short(image)} (must be forced) - "
-                f"image is being used by stopped container {held[0].id[:12]}"
-            )
-
-    def _untag(self, name: Reference) -> ImageDelete:
+        now = time.time_ns()
         with self._database.transaction() as db:
-            db.execute("DELETE FROM image_references WHERE name = ?", (str(name),))
-        self._names.pop(str(name), None)
-        return ImageDelete(Untagged=name.familiar)
+            for reference in references:
+                if add:
+                    db.execute(
+                        "INSERT INTO image_references (name, image, tagged_at) VALUES (?, ?, ?) "
+                        "ON CONFLICT (name) DO UPDATE "
+                        "SET image = excluded.image, tagged_at = excluded.tagged_at",
+                        (str(reference), image_id, now),
+                    )
+                else:
+                    db.execute("DELETE FROM image_references WHERE name = ?", (str(reference),))
+        for reference in references:
+            owner = self._by_reference.pop(str(reference), None)
+            if owner is not None:
+                image = self._images[owner]
+                rest = tuple(r for r in image.references if r != reference)
+                self._images[owner] = replace(image, references=rest)
+            if add:
+                self._index(image_id, reference, now)
 
-    def _delete(self, image: Image) -> list[ImageDelete]:
-        """Delete an image and the layers that no other one has."""
-        kept = {chain for other in self.all() if other.id != image.id for chain in other.chain_ids}
-        gone = [
-            layer
-            for chain in reversed(image.chain_ids)
-            if chain not in kept and (layer := self.layers.get(chain)) is not None
-        ]
-        with self._database.transaction() as db:
-            db.execute("DELETE FROM images WHERE id = ?", (image.id,))
-            self.layers.delete(db, gone)
-        del self._images[image.id]
-        self.layers.deleted(gone)
-        still_used = {layer.blob for layer in self.layers.all()}
-        for blob in {image.id, image.manifest, *(layer.blob for layer in gone)} - still_used:
-            if blob:
-                self.blobs.delete(Digest(blob))
-        return [ImageDelete(Deleted=digest) for digest in (image.id, *(x.chain_id for x in gone))]
+    def _index(self, image_id: Digest, reference: Reference, tagged_at: int) -> None:
+        image = self._images[image_id]
+        self._images[image_id] = replace(
+            image,
+            references=(*image.references, reference),
+            tagged_at=max(tagged_at, image.tagged_at),
+        )
+        self._by_reference[str(reference)] = image_id
 
-    def _by_prefix(self, text: str) -> Image | None:
-        wanted = text.removeprefix("sha256:")
-        if len(wanted) < SHORTEST_ID:
-            return None
-        found = [i for i in self._images if i.removeprefix("sha256:").startswith(wanted)]
-        return self._images[found[0]] if len(found) == 1 else None
+    def _open(self) -> None:
+        self.layers.open()
+        for row in self._database.rows(
+            "SELECT id, manifest, parent, size, loaded_at FROM images ORDER BY loaded_at"
+        ):
+            image_id = str(row[0])
+            try:
+                self._images[image_id] = self._read(*row)  # type: ignore[arg-type]
+            except PierError as exc:
+                # The machine went down before it was on the disk, or somebody deleted files.
+                log.warning("image %s is damaged and was removed: %s", image_id, exc.message)
+                with self._database.transaction() as db:
+                    db.execute("DELETE FROM images WHERE id = ?", (image_id,))
+        for name, owner, tagged_at in self._database.rows(
+            "SELECT name, image, tagged_at FROM image_references"
+        ):
+            self._index(Digest(str(owner)), parse_reference(str(name)), int(str(tagged_at)))
+        held = msgspec.json.Decoder(_Held)
+        records = (held.decode(record) for _, _, record in self._database.all_containers())
+        self.collect(in_use={chain for record in records for chain in record.layers})
+        live = self._live_blobs()
+        for blob in self.blobs.all():
+            if blob not in live:
+                self.blobs.delete(blob)
 
-    @staticmethod
-    def _put_name(db: sqlite3.Connection, name: Reference, image_id: str) -> None:
-        db.execute(
-            "INSERT INTO image_references (name, image, tagged_at) VALUES (?, ?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET image = excluded.image, "
-            "tagged_at = excluded.tagged_at",
-            (str(name), image_id, time.time_ns()),
+    def _read(
+        self, image_id: Digest, manifest: str, parent: str, size: int, loaded_at: int
+    ) -> Image:
+        """Build an image from its row. Raises NotFound, InvalidParameter when content is gone."""
+        config = decode_config(self.blobs.read(image_id))
+        chain = tuple(chain_ids(config.rootfs.diff_ids))
+        for chain_id in chain:
+            self.layers.path(chain_id)
+        return Image(
+            id=image_id,
+            config=config,
+            chain_ids=chain,
+            size=size,
+            loaded_at=loaded_at,
+            manifest=manifest,
+            parent=parent,
+            blobs=self._blobs_of(image_id, manifest),
         )
 
-    def _forget_row(self, image_id: str) -> None:
-        with self._database.transaction() as db:
-            db.execute("DELETE FROM images WHERE id = ?", (image_id,))
+    def _blobs_of(self, image_id: Digest, manifest: str) -> frozenset[Digest]:
+        if not manifest:
+            return frozenset({image_id})
+        named = decode_manifest(self.blobs.read(Digest(manifest))).layers
+        return frozenset({image_id, Digest(manifest), *(Digest(d.digest) for d in named)})
 
-    def _sweep(self) -> None:
-        """Remove layers and blobs that no image has: what a killed load or removal left."""
-        chains = {chain for image in self._images.values() for chain in image.chain_ids}
-        orphans = [layer for layer in self.layers.all() if layer.chain_id not in chains]
-        with self._database.transaction() as db:
-            self.layers.delete(db, orphans)
-        self.layers.deleted(orphans)
-        known = {layer.blob for layer in self.layers.all()}
-        known |= {Digest(digest) for i in self._images.values() for digest in (i.id, i.manifest)}
-        for digest in self.blobs.all():
-            if digest not in known:
-                self.blobs.delete(digest)
+    def _live_blobs(self) -> set[Digest]:
+        live = {layer.blob for layer in self.layers.all()}
+        for image in self._images.values():
+            live |= image.blobs
+        return live
 
 
-def _refuse_running(image: Image, held: list[User]) -> None:
-    for user in held:
-        if user.running:
-            raise Conflict(
-                f"conflict: unable to delete {_short(image)} (cannot be forced) - "
-                f"image is being used by running container {user.id[:12]}"
-            )
+class Pins:
+    """What one piece of work holds on to: chain IDs and blob digests."""
 
+    def __init__(self, counts: Counter[str], lock: "threading.RLock") -> None:
+        self._counts = counts
+        self._lock = lock
+        self._mine: list[str] = []
 
-def _short(image: Image) -> str:
-    return image.id.removeprefix("sha256:")[:12]
+    def add(self, *names: str) -> None:
+        """Hold on to them; ask whether they exist only afterwards."""
+        with self._lock:
+            self._counts.update(names)
+            self._mine.extend(names)
+
+    def release(self) -> None:
+        with self._lock:
+            self._counts.subtract(self._mine)
+            for name in set(self._mine):
+                if self._counts[name] <= 0:
+                    del self._counts[name]
+            self._mine.clear()

@@ -1,8 +1,10 @@
 """Images in the words of the API: list, inspect, history."""
 
 import msgspec
+from msgspec.structs import replace
 
-from pier.images.store import Image, ImageStore
+from pier.images.image import Image
+from pier.images.store import ImageStore
 from pier.model.api_containers import GraphDriver
 from pier.model.api_images import (
     ImageHistory,
@@ -14,7 +16,7 @@ from pier.model.api_images import (
 )
 from pier.model.filters import Filters
 from pier.model.gotime import format_ns, now_ns, parse_rfc3339, parse_timestamp
-from pier.model.reference import familiar_match
+from pier.model.reference import Reference, familiar_match
 
 
 def summaries(
@@ -28,10 +30,10 @@ def summaries(
             counts[chain] = counts.get(chain, 0) + 1
     rows = []
     for image in images:
-        names = store.references(image.id)
         patterns = filters.get("reference")
         if patterns:
-            names = [n for n in names if any(familiar_match(p, n) for p in patterns)]
+            fitting = tuple(r for r in image.references if _fits(r, patterns))
+            image = replace(image, references=fitting)  # noqa: PLW2901
         shared = -1
         if shared_size:
             layers = (store.layers.get(c) for c in image.chain_ids if counts[c] > 1)
@@ -40,8 +42,8 @@ def summaries(
             ImageSummary(
                 Id=image.id,
                 ParentId=image.parent,
-                RepoTags=[n.familiar for n in names if not n.digest],
-                RepoDigests=[n.familiar for n in names if n.digest],
+                RepoTags=image.tags,
+                RepoDigests=image.digests,
                 Created=_seconds(image),
                 Size=image.size,
                 SharedSize=shared,
@@ -59,21 +61,22 @@ def _filtered(store: ImageStore, *, all_: bool, filters: Filters) -> list[Image]
     dangling = filters.flag("dangling", default=False) if "dangling" in filters else None
     moment = now_ns()
     until = min((parse_timestamp(t, now_ns=moment) for t in filters.get("until")), default=None)
+    parents = {image.parent for image in store.all()}
     chosen = []
     for image in sorted(store.all(), key=lambda i: (_seconds(i), i.loaded_at), reverse=True):
-        names = store.references(image.id)
         created = _seconds(image)
+        is_parent = image.id in parents
         unwanted = (
             (newest is not None and created >= newest)
             or (oldest is not None and created <= oldest)
             or (until is not None and created * 1_000_000_000 >= until)
-            or (dangling is not None and dangling == bool(names))
+            or (dangling is not None and dangling == (bool(image.references) or is_parent))
             or not filters.labels(image.config.config.Labels)
             or not filters.without_labels(image.config.config.Labels)
-            or (not all_ and not names and bool(store.children(image.id)))
+            or (not all_ and not image.references and is_parent)
         )
         patterns = filters.get("reference")
-        if patterns and not any(familiar_match(p, n) for p in patterns for n in names):
+        if patterns and not any(_fits(r, patterns) for r in image.references):
             unwanted = True
         if not unwanted:
             chosen.append(image)
@@ -84,16 +87,15 @@ def inspect(store: ImageStore, ref: str, data_root: str) -> ImageInspect:
     """What `docker image inspect` shows. Raises NotFound, InvalidParameter."""
     image = store.get(ref)
     config = image.config
-    names = store.references(image.id)
     directories = [f"{data_root}/{store.layers.path(c)}" for c in reversed(image.chain_ids)]
     data = {"UpperDir": directories[0]} if directories else {}
     if len(directories) > 1:
         data["LowerDir"] = ":".join(directories[1:])
-    tagged = store.tagged_at(image.id)
+    tagged = image.tagged_at
     return ImageInspect(
         Id=image.id,
-        RepoTags=[n.familiar for n in names if not n.digest],
-        RepoDigests=[n.familiar for n in names if n.digest],
+        RepoTags=image.tags,
+        RepoDigests=image.digests,
         Parent=image.parent,
         Comment=config.comment or (config.history[-1].comment if config.history else ""),
         Author=config.author,
@@ -133,9 +135,12 @@ def history(store: ImageStore, ref: str) -> list[ImageHistory]:
     rows.reverse()
     if rows:
         rows[0].Id = image.id
-        tags = [n.familiar for n in store.references(image.id) if not n.digest]
-        rows[0].Tags = tags or None
+        rows[0].Tags = image.tags or None
     return rows
+
+
+def _fits(reference: Reference, patterns: tuple[str, ...]) -> bool:
+    return any(familiar_match(pattern, reference) for pattern in patterns)
 
 
 def _seconds(image: Image) -> int:

@@ -34,6 +34,8 @@ CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 MAX_MANIFEST = 4 << 20
 MAX_CONFIG = 8 << 20
 
+_SETS = frozenset({"ExposedPorts", "Volumes"})
+
 T = TypeVar("T")
 
 
@@ -116,6 +118,10 @@ def decode_config(data: bytes) -> ImageConfig:
         raise InvalidParameter("invalid image JSON, no RootFS key")
     config = tree.get("config")
     if isinstance(config, dict):
+        for key in ("ExposedPorts", "Volumes"):
+            # Go's sets: the key counts, whatever its value.
+            if isinstance(config.get(key), dict):
+                config[key] = {name: item or {} for name, item in config[key].items()}
         for key in ("Cmd", "Entrypoint", "Shell"):
             if isinstance(config.get(key), str):
                 config[key] = [config[key]]
@@ -171,7 +177,11 @@ def _convert(tree: Any, kind: type[T], what: str) -> T:
 def _without_nulls(value: Any) -> Any:
     """Drop object members that are null, since Go reads them as the zero value."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {
+            key: item if key in _SETS else _without_nulls(item)
+            for key, item in value.items()
+            if item is not None
+        }
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value

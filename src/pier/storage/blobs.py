@@ -90,6 +90,7 @@ class BlobWriter:
         self._algorithm = algorithm
         self._hash = new_hash(algorithm)
         self._digest: Digest | None = None
+        self._committed = False
         self.size = 0
         self.path = root.staging("ingest")
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -124,12 +125,16 @@ class BlobWriter:
         """Open what was written for reading from its start; the caller closes it."""
         return open(self.path, "rb", buffering=0)
 
+    def head(self, size: int) -> bytes:
+        """Return the first `size` bytes of what was written."""
+        return os.pread(self._fd, size, 0)
+
     def sync(self) -> None:
         """Bring the bytes to the disk ahead of `commit`, which then does not wait for them."""
         os.fsync(self._fd)
 
     def commit(self, expected: Digest | None = None) -> Digest:
-        """Give the blob its name and return it; committing twice is fine.
+        """Give the blob its name and return it; it may still be read from here.
 
         Raises InvalidParameter when the content is not what `expected` says; then, as after
         OSError, `abort` removes what was written.
@@ -139,22 +144,20 @@ class BlobWriter:
             raise InvalidParameter(
                 f"content does not match its digest: expected {expected}, got {digest}"
             )
-        if self._fd < 0:
-            return digest
         target = self._blobs.path(digest)
         os.makedirs(os.path.dirname(target), mode=0o711, exist_ok=True)
         self.sync()
         os.rename(self.path, target)
+        self.path = target
+        self._committed = True
         fsync_directory(os.path.dirname(target))
-        self._close()
         return digest
 
     def abort(self) -> None:
-        """Remove what was written, unless it was committed."""
-        if self._fd >= 0:
-            self._close()
+        """Be done with it: what was not committed is removed. A second call does nothing."""
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        if not self._committed:
             os.unlink(self.path)
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        os.close(fd)

@@ -95,6 +95,10 @@ class Layers:
     def get(self, chain_id: str) -> Layer | None:
         return self._rows.get(chain_id)
 
+    def has_blob(self, blob: str) -> bool:
+        """Tell whether some layer was unpacked from this blob."""
+        return any(layer.blob == blob for layer in self.all())
+
     def path(self, chain_id: str) -> str:
         """Return the layer's directory, relative to the data root. Raises NotFound."""
         if chain_id not in self._rows:
