@@ -79,13 +79,10 @@ class Images:
         return [ImageDelete(Untagged=item.untagged, Deleted=item.deleted) for item in done]
 
     def load(self, reader: BinaryIO, *, quiet: bool) -> AsyncIterator[bytes]:
-        """Load an archive's images; yields lines of JSON that tell which.
-
-        `quiet` asks for no progress bars, of which there are none: layers unpack as they arrive.
-        """
+        """Load an archive's images; yields lines of JSON: progress unless `quiet`, and the names."""
 
         def work(tell: Tell) -> None:
-            for image in load(self._store, reader, tell):
+            for image in load(self._store, reader, tell, quiet=quiet):
                 self._tell_later(image, "load")
 
         return stream_progress(work, self._threads)
