@@ -5,6 +5,7 @@ when the keeper was killed: `KeeperEvents.gone` either way, after everything els
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -85,6 +86,12 @@ class Peer:
             raise Unavailable(f"the keeper does not answer: {exc}") from exc
         self._waiting[self._seq] = future
         return future
+
+    def finish(self) -> None:
+        """Let the peer see the end of our requests; what it has to say still arrives."""
+        if not self.closed:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the socket; whoever waits for an answer gets Unavailable. Calls on_end once."""
@@ -199,8 +206,12 @@ class Keeper:
         return KeeperState(answer["pid"], answer["status"], answer["execs"])
 
     async def bye(self) -> None:
-        """Close the connection; a container that runs goes on."""
-        self._peer.close()
+        """Tell the keeper that nothing more will be asked; a container that runs goes on.
+
+        `KeeperEvents.gone` follows when the keeper has closed its end, not before: until then it
+        may still be removing the cgroup, which a new start would make under the same name.
+        """
+        self._peer.finish()
 
     async def _ask(self, packet: Packet) -> Packet:
         try:
