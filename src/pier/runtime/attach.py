@@ -103,6 +103,9 @@ class Client:
         self._closed = True
         self._queue.clear()
         self.queued_bytes = 0
+        if self._on_input is not None and not detached:
+            # A client that is gone types no more, whether or not it took its leave.
+            self._on_input(b"")
         self._loop.forget(self._sock.fileno())
         # Other copies of the descriptor may live in pierd for a moment: the end must show now.
         with contextlib.suppress(OSError):
@@ -256,9 +259,7 @@ class Input:
                 self.close()
                 break
             del self._queue[:written]
-        if self._fd < 0:
-            return
-        if bool(self._queue) != self._watched:
+        if self._fd >= 0 and bool(self._queue) != self._watched:
             self._watched = bool(self._queue)
             if self._watched:
                 self._loop.watch(self._fd, EPOLLOUT, self._flush)

@@ -25,7 +25,7 @@ from pier.kernel import overlay, pty
 from pier.kernel.cgroups import Cgroup, Hierarchies
 from pier.kernel.process import close_range
 from pier.runtime import mounts, protocol, reaper
-from pier.runtime.process import StepError, become, execute
+from pier.runtime.process import StepError, become, end_without_keeper, execute
 from pier.runtime.rootfs import O_PATH_CLOEXEC, Root
 from pier.runtime.spec import Device, KeeperConfig, Spec
 
@@ -292,9 +292,13 @@ class Init:
             if self.proc_fd < 0:
                 raise StepError("sysctl", "sysctls need /proc mounted in the container")
             path = "sys/" + key.replace(".", "/")
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
-            os.write(fd, value.encode())
-            os.close(fd)
+            try:
+                fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
+                os.write(fd, value.encode())
+                os.close(fd)
+            except OSError as exc:
+                text = f"write sysctl {key}={value}: {os.strerror(exc.errno or 0)}"
+                raise StepError("sysctl", text, exc.errno or 0) from exc
 
     def _set_root_flags(self) -> None:
         propagation = self.linux.get("rootfsPropagation", "")
@@ -309,13 +313,15 @@ class Init:
     def _start(self) -> None:
         stdio = self.stdio or (0, 1, 2)
         process = self.spec["process"]
-        _make_working_directory(process.get("cwd", "/"))
         sync_fd = take_stdio(stdio, self.sync.fileno())
         self.sync.detach()
         self.sync = socket.socket(fileno=sync_fd)
+        # Only now: an image may ask for "/proc/self/fd/N/…", and would be served by a descriptor.
+        _make_working_directory(process.get("cwd", "/"))
         path, args, env = become(
             process, self.config["user"], self.config["groups"], self.seccomp_bpf
         )
+        end_without_keeper(self.sync)
         if self.config["init"]:
             reaper.fork_program(self.sync)
         execute(path, args, env)
@@ -353,6 +359,9 @@ def _make_node(root: Root, directory_fd: int, name: str, mode: int, number: int)
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory_fd))
         target_fd = os.open(name, O_PATH_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory_fd)
         node_fd = mnt.open_tree(mnt.AT_FDCWD, f"/dev/{name}", mnt.OPEN_TREE_CLONE)
+        if os.fstat(node_fd).st_rdev != number:
+            # The host has another device by this name.
+            raise
         root.attach_at(node_fd, target_fd, name)
         os.close(node_fd)
         os.close(target_fd)

@@ -14,6 +14,7 @@ exit.json is not synced to disk: it lies below the exec-root, which no container
 both end with the machine; a rename is what a killed process cannot tear.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pier.errors import PierError, StartFailed
+from pier.errors import StartFailed
 from pier.kernel.cgroups import Cgroup, Hierarchies
 from pier.kernel.process import status_code
 from pier.kernel.pty import set_window_size
@@ -51,8 +52,10 @@ class Control:
         """Send, or give the connection up: a pierd that does not read is taken for dead."""
         try:
             protocol.send(self.sock, packet)
-        except OSError:
-            self.close()
+        except OSError as exc:
+            # A container makes as many of these as it likes: they must not cost us our pierd.
+            if not (isinstance(exc, BlockingIOError) and packet.get("ev") == "oom"):
+                self.close()
 
     def close(self) -> None:
         """Close the connection; the container does not mind."""
@@ -138,7 +141,7 @@ class Keeper:
         try:
             handler = self._handlers.get(packet.get("op", ""))
             answer = (handler or _unknown)(control, packet, fds)
-        except (PierError, OSError, ValueError, KeyError) as exc:
+        except Exception as exc:  # noqa: BLE001  # a bad request must not end the container
             answer = {"error": protocol.failure(str(packet.get("op")), exc)}
             for fd in fds:
                 os.close(fd)
@@ -156,7 +159,7 @@ class Keeper:
         self._listen()
         try:
             launch = launch_init(self.spec, self.config, self.bundle, self.cgroup, self.hierarchies)
-        except StartFailed as exc:
+        except Exception as exc:  # noqa: BLE001  # whatever it is, this keeper is of no more use
             self._not_started(control, packet, exc)
             return
         self.launch = launch
@@ -184,9 +187,9 @@ class Keeper:
         self._watch_oom()
         control.send({"re": packet.get("seq"), "pid": launch.pid})
 
-    def _not_started(self, control: Control, packet: Packet, exc: StartFailed) -> None:
+    def _not_started(self, control: Control, packet: Packet, exc: Exception) -> None:
         self.status = "stopped"
-        self.cgroup.remove()
+        self._remove_cgroup()
         control.send({"re": packet.get("seq"), "error": protocol.failure("start", exc)})
         self.streams.end(self._stop)
         self._close_controls()
@@ -216,7 +219,7 @@ class Keeper:
                 launch.devpts_fd,
                 own_user_namespace=any(entry["type"] == "user" for entry in namespaces),
             )
-        except StartFailed as exc:
+        except Exception as exc:  # noqa: BLE001  # the client waits for the end, whatever it is
             self._exec_not_started(control, packet, streams, exc)
             return
         entry = ExecProcess(exec_id, started, streams)
@@ -245,19 +248,23 @@ class Keeper:
         control.send({"re": packet.get("seq"), "pid": launch.pid})
 
     def _exec_not_started(
-        self, control: Control, packet: Packet, streams: Streams, exc: StartFailed
+        self, control: Control, packet: Packet, streams: Streams, exc: Exception
     ) -> None:
         # pierd must know the exit code before the client, who asks for it, sees the end.
         control.send({"re": packet.get("seq"), "error": protocol.failure("exec", exc)})
-        text = packet.get("failure_text", "{}").replace("{}", exc.message)
+        text = packet.get("failure_text", "{}").replace("{}", str(exc))
         streams.say(STDOUT, text.encode() + b"\r\n")
         streams.end(_nothing)
 
     def _resize(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
         exec_id = packet.get("exec")
-        streams = self.execs[exec_id].streams if exec_id else self.streams
-        if streams.master_fd >= 0:
-            set_window_size(streams.master_fd, packet["height"], packet["width"])
+        if exec_id and not self.execs[exec_id].running:
+            # Its terminal is there already, and clients do not ask twice.
+            master_fd = self.execs[exec_id].launch.stdio.master
+        else:
+            master_fd = (self.execs[exec_id].streams if exec_id else self.streams).master_fd
+        if master_fd >= 0:
+            set_window_size(master_fd, packet["height"], packet["width"])
         return {}
 
     def _kill(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
@@ -310,7 +317,11 @@ class Keeper:
         self.status = "stopped"
         if self.paused or self._shares_pid_namespace():
             # Others may live on where the container had no pid namespace of its own.
-            self.cgroup.kill()
+            try:
+                self.cgroup.kill()
+            except OSError as exc:
+                # Asleep in the kernel: pierd tries again when it cleans up.
+                _complain(exc)
         for entry in list(self.execs.values()):
             if entry.running:
                 self._exec_ended(entry)
@@ -325,8 +336,15 @@ class Keeper:
         self._stop_watching_oom()
         self.streams.end(self._stop)
         self._tell({"ev": "exit", **record})
-        self.cgroup.remove()
+        self._remove_cgroup()
         self._close_controls()
+
+    def _remove_cgroup(self) -> None:
+        try:
+            self.cgroup.remove()
+        except OSError as exc:
+            # pierd tries again when it cleans up; clients have still output to read from us.
+            _complain(exc)
 
     def _shares_pid_namespace(self) -> bool:
         namespaces = self.spec.get("linux", {}).get("namespaces", [])
@@ -351,7 +369,8 @@ class Keeper:
         self.loop.watch(self.oom_fd, EPOLLIN, self._oom)
 
     def _oom(self, _events: int) -> None:
-        os.read(self.oom_fd, 4096)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.oom_fd, 4096)
         # memory.events of cgroup v2 changes for other reasons too; Docker's event is about kills.
         if self.cgroup.oom_kills() > 0:
             self.oom_told = True
@@ -425,6 +444,12 @@ def _attachment(packet: Packet) -> dict[str, Any]:
         "detach_keys": packet["detach_keys"].encode("latin-1"),
         "pending": packet["pending"].encode("latin-1"),
     }
+
+
+def _complain(exc: Exception) -> None:
+    """Into pierd's log, which is our stderr."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"pier keeper {os.getpid()}: {exc}\n".encode())
 
 
 def _nothing() -> None:

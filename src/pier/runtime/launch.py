@@ -4,6 +4,7 @@
 `Launch.listen` when its socket is readable. The dialogue is drawn in `init`.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -18,18 +19,25 @@ from pier.kernel.process import clone3
 from pier.runtime import protocol
 from pier.runtime.exec import Exec
 from pier.runtime.init import Init
-from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Process, Resources, Spec
+from pier.runtime.process import set_oom_score
+from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Resources, Spec
 from pier.runtime.stdio import Stdio, make_stdio
 
 
 class Launch:
-    """A process that was cloned and has not yet said that it runs."""
+    """A process that was cloned and has not yet said that it runs.
 
-    def __init__(self, pid: int, pidfd: int, sync: socket.socket, stdio: Stdio) -> None:
+    `terminal` says that it makes a terminal inside and is going to send us the master.
+    """
+
+    def __init__(
+        self, pid: int, pidfd: int, sync: socket.socket, stdio: Stdio, *, terminal: bool = False
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.sync = sync
         self.stdio = stdio
+        self.terminal = terminal
         self.devpts_fd = -1
 
     def listen(self) -> bool:
@@ -45,14 +53,21 @@ class Launch:
             except ConnectionResetError:
                 received = None
             if received is None:
+                if self.terminal and self.stdio.master < 0:
+                    raise StartFailed("the process was killed while it was set up", step="start")
                 return True
             packet, fds = received
             if "error" in packet:
                 error = packet["error"]
                 raise StartFailed(error["message"], step=error["step"], errno=error["errno"])
             if "devpts" in packet:
+                if len(fds) != 1 + self.terminal:
+                    # The keeper has no room for them, or the packet would have been refused.
+                    _close_all(tuple(fds))
+                    raise StartFailed("too many open files in the keeper", step="console",
+                                      errno=errno.EMFILE)  # fmt: skip
                 self.devpts_fd = fds[0]
-                if len(fds) > 1:
+                if self.terminal:
                     self.stdio.master = fds[1]
 
     def abandon(self) -> None:
@@ -60,15 +75,8 @@ class Launch:
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         self.sync.close()
-        stdio = self.stdio
-        for fd in (
-            self.pidfd,
-            self.devpts_fd,
-            stdio.stdin,
-            stdio.stdout,
-            stdio.stderr,
-            stdio.master,
-        ):
+        self.stdio.close()
+        for fd in (self.pidfd, self.devpts_fd):
             if fd >= 0:
                 os.close(fd)
 
@@ -90,6 +98,12 @@ def launch_init(
     flags, joined_pid = _namespaces(spec)
     own_user_namespace = bool(flags & ns.CLONE_NEWUSER)
     bpf = _read(config["seccomp_bpf"])
+    overlay_fd = _mount_for_user_namespace(config) if own_user_namespace else -1
+    resources = spec.get("linux", {}).get("resources", {})
+    born_inside = _born_inside(hierarchies)
+    if born_inside:
+        _create(cgroup, resources)
+    cgroup_fd = cgroup.open_fd() if born_inside else None
     child_stdio: tuple[int, int, int] | None
     if stdio:
         child_stdio, ours = stdio, Stdio()
@@ -98,12 +112,6 @@ def launch_init(
             spec["process"], stdin_open=config["stdin_open"], devpts_fd=None
         )
     sync, child_sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    overlay_fd = _mount_for_user_namespace(config) if own_user_namespace else -1
-    resources = spec.get("linux", {}).get("resources", {})
-    born_inside = _born_inside(hierarchies)
-    if born_inside:
-        _create(cgroup, resources)
-    cgroup_fd = cgroup.open_fd() if born_inside else None
 
     def child() -> NoReturn:
         Init(
@@ -122,7 +130,7 @@ def launch_init(
     child_sync.close()
     sync.setblocking(False)
     _close_all(() if stdio else child_stdio, overlay_fd, cgroup_fd)
-    launch = Launch(pid, pidfd, sync, ours)
+    launch = Launch(pid, pidfd, sync, ours, terminal=child_stdio is None)
     try:
         if own_user_namespace:
             _map_ids(pid, spec)
@@ -133,13 +141,13 @@ def launch_init(
         if own_user_namespace and hierarchies.mode != "v2":
             # Nobody in there may write to the host's cgroup files.
             _place(cgroup, pid)
-        _adjust_oom_score(pid, spec["process"])
+        set_oom_score(pid, spec["process"])
         protocol.send(sync, {"go": True})
-    except (StartFailed, OSError) as exc:
+    except BaseException as exc:
         launch.abandon()
-        if isinstance(exc, StartFailed):
-            raise
-        raise StartFailed(str(exc), step="clone", errno=exc.errno or 0) from exc
+        if isinstance(exc, OSError):
+            raise StartFailed(str(exc), step="clone", errno=exc.errno or 0) from exc
+        raise
     return launch
 
 
@@ -149,13 +157,24 @@ def launch_exec(
 ) -> Launch:  # fmt: skip
     """Start a further process in the container whose first process is `target_pidfd`.
 
-    `devpts_fd` is the container's devpts, where its terminal is opened. Raises StartFailed.
+    `devpts_fd` is the container's devpts, where its terminal is opened. Raises StartFailed, and
+    OSError when the keeper itself is short of something; no descriptor is left open then.
     """
-    process = config["process"]
     bpf = _read(config["seccomp_bpf"])
-    stdio, ours = make_stdio(process, stdin_open=config["stdin_open"], devpts_fd=devpts_fd)
-    sync, child_sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     cgroup_fd = cgroup.open_fd() if _born_inside(hierarchies) else None
+    try:
+        stdio, ours = make_stdio(
+            config["process"], stdin_open=config["stdin_open"], devpts_fd=devpts_fd
+        )
+    except BaseException:
+        _close_all((), cgroup_fd)
+        raise
+    try:
+        sync, child_sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        ours.close()
+        _close_all(stdio, cgroup_fd)
+        raise
 
     def child() -> NoReturn:
         assert stdio is not None
@@ -169,17 +188,18 @@ def launch_exec(
             joins=None if hierarchies.mode == "v2" else cgroup,
         ).run()
 
-    pid, pidfd = _clone(0, cgroup_fd, target_pidfd, child)
-    child_sync.close()
-    sync.setblocking(False)
-    _close_all(stdio, cgroup_fd)
-    launch = Launch(pid, pidfd, sync, ours)
     try:
-        _adjust_oom_score(pid, process)
-    except OSError as exc:
-        launch.abandon()
-        raise StartFailed(str(exc), step="oom_score_adj", errno=exc.errno or 0) from exc
-    return launch
+        pid, pidfd = _clone(0, cgroup_fd, target_pidfd, child)
+    except BaseException:
+        # A container that is just ending cannot be joined: its keeper may live on for a while.
+        ours.close()
+        sync.close()
+        raise
+    finally:
+        child_sync.close()
+        _close_all(stdio, cgroup_fd)
+    sync.setblocking(False)
+    return Launch(pid, pidfd, sync, ours)
 
 
 def _clone(
@@ -238,12 +258,15 @@ def _namespaces(spec: Spec) -> tuple[int, str | None]:
     flags, joined_pid = 0, None
     for entry in spec.get("linux", {}).get("namespaces", []):
         kind, path = entry["type"], entry.get("path")
-        if kind == "time":
-            raise StartFailed("time namespaces are not supported", step="clone")
+        if kind == "time" or kind not in ns.FLAGS:
+            raise StartFailed(f"{kind} namespaces are not supported", step="clone")
         if kind == "pid" and path:
             joined_pid = path
         elif kind != "cgroup" and not path:
             flags |= ns.FLAGS[kind]
+    if not flags & ns.CLONE_NEWNS:
+        # Our mounts would be the host's own, or those of whoever's namespace it is.
+        raise StartFailed("a container needs a mount namespace of its own", step="clone")
     return flags, joined_pid
 
 
@@ -276,18 +299,6 @@ def _map_ids(pid: int, spec: Spec) -> None:
 
 def _id_map(mappings: list[IDMapping]) -> str:
     return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
-
-
-def _adjust_oom_score(pid: int, process: Process) -> None:
-    score = process.get("oomScoreAdj", 0)
-    if not score:
-        return
-    path = f"/proc/{pid}/oom_score_adj"
-    try:
-        _write(path, str(score))
-    except PermissionError:
-        # Without CAP_SYS_RESOURCE it can only go up: stay at the lowest that is allowed.
-        return
 
 
 def _write(path: str, text: str) -> None:

@@ -22,6 +22,8 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll(sizehint=8)
         self._callbacks: dict[int, Callback] = {}
+        # Closed in this round: their numbers may be others' by now, their events are not.
+        self._forgotten: set[int] = set()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self.running = True
@@ -39,6 +41,7 @@ class Loop:
         """Stop watching; call it before closing. Not watching it is fine."""
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._forgotten.add(fd)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` once, in `delay_s` seconds."""
@@ -48,9 +51,11 @@ class Loop:
     def run(self) -> None:
         """Run until `running` is False."""
         while self.running:
-            for fd, events in self._epoll.poll(self._timeout()):
+            ready = self._epoll.poll(self._timeout())
+            self._forgotten.clear()
+            for fd, events in ready:
                 callback = self._callbacks.get(fd)
-                if callback is not None:
+                if callback is not None and fd not in self._forgotten:
                     callback(events)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()

@@ -14,6 +14,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 import stat
 
 from pier.kernel import capabilities, seccomp
@@ -52,9 +53,9 @@ def become(
         env["HOME"] = identity.home
     _limit(process)
     os.umask(process.get("user", {}).get("umask", 0o022))
-    caps = process.get("capabilities")
-    if caps is not None:
-        capabilities.drop_bounding(capabilities.mask(caps.get("bounding", [])))
+    # Without any word of capabilities there are none, as in runc: forgetting must not give rights.
+    caps = process.get("capabilities", {})
+    capabilities.drop_bounding(capabilities.mask(caps.get("bounding", ())))
     _own_stdio(identity.uid)
     prctl(PR_SET_KEEPCAPS, 1)
     os.setgroups(identity.additional_gids)
@@ -73,19 +74,50 @@ def become(
         prctl(PR_SET_NO_NEW_PRIVS, 1)
     if seccomp_bpf:
         seccomp.load(seccomp_bpf)
-    if caps is not None:
-        # What the host itself has not, as here and there CAP_SYS_RESOURCE, cannot be given.
-        effective = capabilities.mask(caps.get("effective", ())) & available
-        permitted = capabilities.mask(caps.get("permitted", ())) & available
-        inheritable = capabilities.mask(caps.get("inheritable", ())) & available
-        ambient = capabilities.mask(caps.get("ambient", ())) & available
-        if identity.uid != 0:
-            # As Docker: a user that is not root gets none but the ambient ones.
-            effective &= ambient
-            permitted &= ambient
-        capabilities.capset(effective, permitted, inheritable)
-        capabilities.raise_ambient(ambient)
+    # What the host itself has not, as here and there CAP_SYS_RESOURCE, cannot be given.
+    effective = capabilities.mask(caps.get("effective", ())) & available
+    permitted = capabilities.mask(caps.get("permitted", ())) & available
+    inheritable = capabilities.mask(caps.get("inheritable", ())) & available
+    ambient = capabilities.mask(caps.get("ambient", ())) & available
+    if identity.uid != 0:
+        # As Docker: a user that is not root gets none but the ambient ones.
+        effective &= ambient
+        permitted &= ambient
+    capabilities.capset(effective, permitted, inheritable)
+    capabilities.raise_ambient(ambient)
     return path, process["args"], env
+
+
+def end_without_keeper(sync: socket.socket) -> None:
+    """End here if the keeper is gone: its end came too early for PR_SET_PDEATHSIG to tell us."""
+    sync.setblocking(False)
+    try:
+        gone = sync.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        gone = False
+    except OSError:
+        gone = True
+    if gone:
+        os._exit(1)
+
+
+def set_oom_score(pid: int | str, process: Process) -> None:
+    """Write oom_score_adj of `pid`, a number or "self", when `process` has one; also when it is 0.
+
+    What is not set is inherited from the keeper, which the host may well protect. Needs the host's
+    /proc. Raises OSError.
+    """
+    score = process.get("oomScoreAdj")
+    if score is None:
+        return
+    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(score).encode())
+    except PermissionError:
+        # Without CAP_SYS_RESOURCE it can only go up: stay at the lowest that is allowed.
+        return
+    finally:
+        os.close(fd)
 
 
 def execute(path: str, args: list[str], env: dict[str, str]) -> None:

@@ -18,6 +18,13 @@ class Stdio:
     def __init__(self) -> None:
         self.stdin = self.stdout = self.stderr = self.master = -1
 
+    def close(self) -> None:
+        """Close what is there."""
+        for fd in (self.stdin, self.stdout, self.stderr, self.master):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin = self.stdout = self.stderr = self.master = -1
+
 
 def make_stdio(
     process: Process, *, stdin_open: bool, devpts_fd: int | None
@@ -39,14 +46,24 @@ def make_stdio(
                 pty.set_window_size(ours.master, size["height"], size["width"])
             slave = pty.open_peer(ours.master)
         except OSError as exc:
+            ours.close()
             raise StartFailed(str(exc), step="console", errno=exc.errno or 0) from exc
         return (slave, slave, slave), ours
-    if stdin_open:
-        stdin, ours.stdin = os.pipe()
-    else:
-        stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    ours.stdout, stdout = _wide_pipe()
-    ours.stderr, stderr = _wide_pipe()
+    theirs: list[int] = []
+    try:
+        if stdin_open:
+            stdin, ours.stdin = os.pipe()
+        else:
+            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        theirs.append(stdin)
+        ours.stdout, stdout = _wide_pipe()
+        theirs.append(stdout)
+        ours.stderr, stderr = _wide_pipe()
+    except OSError:
+        ours.close()
+        for fd in theirs:
+            os.close(fd)
+        raise
     return (stdin, stdout, stderr), ours
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pier.runtime.attach import QUEUE_LIMIT_BYTES, STDERR, STDOUT, Client, Input
 from pier.runtime.jsonlog import JsonLog
 from pier.runtime.loop import EPOLLIN, Loop
-from pier.runtime.stdio import Stdio
+from pier.runtime.stdio import PIPE_SIZE, Stdio
 
 READ_BYTES = 1 << 16
 NAMES = {STDOUT: "stdout", STDERR: "stderr"}
@@ -93,11 +93,12 @@ class Streams:
         """The process is gone: read what it left, let clients drain, then call `on_idle`.
 
         What still holds the other end of a pipe, a daemon that an exec left behind, is not waited
-        for.
+        for; nor is it listened to for ever: more than a pipe holds was not there when we began.
         """
         for fd in list(self._sources):
-            while self._read(fd) > 0:
-                pass
+            left = PIPE_SIZE
+            while left > 0 and (count := self._read(fd)) > 0:
+                left -= count
             self._drop_source(fd)
         if self._input is not None:
             self._input.close()
