@@ -30,6 +30,7 @@ OPAQUE_XATTR = "trusted.overlay.opaque"
 _FORBIDDEN_XATTRS = ("trusted.overlay.", "user.overlay.")
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _MAX_ID = 0xFFFFFFFE
 # Beyond this many seconds a time_t has no room; file systems cut far below it.
@@ -88,7 +89,7 @@ class _Job:
         try:
             parent_fd, name = self.beneath.parent(path)
             if name.startswith(WHITEOUT):
-                self._white_out(parent_fd, name, path)
+                self._white_out(parent_fd, name)
             elif entry.type == header.REGULAR:
                 self._regular(parent_fd, name, entry)
             elif entry.type == header.DIRECTORY:
@@ -166,15 +167,13 @@ class _Job:
                 whiteout = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
                 self._clear(parent_fd, name)
                 os.mkdir(name, 0o700, dir_fd=parent_fd)
-        fd = os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd
-        )
+        fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
         try:
             self._own_directory(fd, entry)
-            if whiteout:
-                os.setxattr(fd, OPAQUE_XATTR, b"y")
         finally:
             os.close(fd)
+        if whiteout:
+            _make_opaque(parent_fd, name)
         self._directories[path] = entry
 
     def _own_directory(self, fd: int, entry: Entry) -> None:
@@ -220,9 +219,8 @@ class _Job:
         source = os.fsdecode(entry.linkname)
         if not target:
             raise TarError(f'invalid hardlink "{source}" -> "{os.fsdecode(name)}"')
-        directory, _, last = target.rpartition(b"/")
         try:
-            source_fd = self.beneath.open(directory, os.O_PATH | os.O_DIRECTORY)
+            source_fd, last = self.beneath.open_parent(target)
             try:
                 os.link(
                     last,
@@ -239,19 +237,15 @@ class _Job:
             text = os.strerror(exc.errno or 0).lower()
             raise TarError(f"link {source} {os.fsdecode(entry.name)}: {text}") from exc
 
-    def _white_out(self, parent_fd: int, name: bytes, path: bytes) -> None:
+    def _white_out(self, parent_fd: int, name: bytes) -> None:
         if name == OPAQUE:
-            fd = self.beneath.open(path.rpartition(b"/")[0], os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.setxattr(fd, OPAQUE_XATTR, b"y")
-            finally:
-                os.close(fd)
+            _make_opaque(parent_fd, b".")
             return
         if name.startswith(META):
             return  # AUFS's own bookkeeping
         hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
-            raise TarError(f'invalid whiteout "{os.fsdecode(path)}"')
+            raise TarError(f'invalid whiteout "{os.fsdecode(self._path)}"')
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent_fd)
         except FileExistsError:
@@ -259,15 +253,7 @@ class _Job:
             # directory must be opaque (layer.md: a whiteout never hides its own layer's files).
             found = os.stat(hidden, dir_fd=parent_fd, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
-                fd = os.open(
-                    hidden,
-                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    dir_fd=parent_fd,
-                )
-                try:
-                    os.setxattr(fd, OPAQUE_XATTR, b"y")
-                finally:
-                    os.close(fd)
+                _make_opaque(parent_fd, hidden)
 
     def _clear(self, parent_fd: int, name: bytes) -> None:
         """Remove what an earlier entry made under this name."""
@@ -279,6 +265,15 @@ class _Job:
             beneath = self._path + b"/"
             for path in [p for p in self._directories if (p + b"/").startswith(beneath)]:
                 del self._directories[path]
+
+
+def _make_opaque(parent_fd: int, name: bytes) -> None:
+    """Let nothing of lower layers shine through a directory."""
+    fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+    try:
+        os.setxattr(fd, OPAQUE_XATTR, b"y")
+    finally:
+        os.close(fd)
 
 
 def _set_xattrs(target: int | bytes, entry: Entry) -> None:

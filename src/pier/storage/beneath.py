@@ -69,6 +69,16 @@ class Beneath:
         fd = self._kept.get(directory)
         return (self._open(directory) if fd is None else fd), name
 
+    def open_parent(self, path: bytes) -> tuple[int, bytes]:
+        """As `parent`, but make nothing, and the descriptor is the caller's to close.
+
+        Raises FileNotFoundError, TarError.
+        """
+        directory, _, name = path.rpartition(b"/")
+        if not directory:
+            return os.dup(self.root_fd), name
+        return self._open_directory(directory), name
+
     def open(self, path: bytes, flags: int) -> int:
         """Open a cleaned path, following no link at its end; the caller closes it."""
         if not path:

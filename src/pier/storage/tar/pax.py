@@ -4,12 +4,14 @@ pax(1), "pax Extended Header"; keys of GNU tar (GNU.sparse.*) and of Schily's st
 """
 
 import os
-from decimal import Decimal, InvalidOperation
+import re
 
 from pier.storage.tar.errors import TarError
 from pier.storage.tar.header import Entry, check_size
 
 XATTR_PREFIX = b"SCHILY.xattr."
+
+_TIME = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
 
 _SPARSE_PAIRS = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 
@@ -75,12 +77,12 @@ def _name(value: bytes) -> bytes:
 
 def _nanoseconds(value: bytes) -> int:
     """Decode seconds with a fraction; digits beyond nanoseconds are cut towards the past."""
-    if value.isdigit() and len(value) < 20:
-        return int(value) * 1_000_000_000
-    try:
-        return int((Decimal(value.decode("ascii")) * 1_000_000_000) // 1)
-    except (InvalidOperation, ValueError, OverflowError) as exc:
-        raise TarError("archive/tar: invalid tar header") from exc
+    found = _TIME.fullmatch(value)
+    if found is None:
+        raise TarError("archive/tar: invalid tar header")
+    sign, whole, fraction = found.groups(default=b"")
+    total = int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
+    return -total - bool(fraction[9:].strip(b"0")) if sign else total
 
 
 def _set_path(entry: Entry, value: bytes) -> None:
