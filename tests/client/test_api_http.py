@@ -304,12 +304,15 @@ def test_docker_py_attaches(client, image):
     container = client.containers.create(image, "cat", stdin_open=True)
     sock = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
     container.start()
-    sock._sock.sendall(b"hello\n")
-    sock._sock.shutdown(socket.SHUT_WR)
+    raw = sock._sock
+    raw.sendall(b"hello\n")
+    raw.shutdown(socket.SHUT_WR)
     assert sock.read(8) == b"\1\0\0\0\0\0\0\6"
     assert sock.read(6) == b"hello\n"
+    assert sock.read() == b""
     sock.close()
-    container.kill()
+    raw.close()  # docker-py leaves it open
+    assert container.wait()["StatusCode"] == 0
 
 
 def test_docker_py_handles_images(client, image):
