@@ -12,6 +12,7 @@ from pier.storage.apply import apply_layer
 from pier.storage.beneath import clean
 from pier.storage.tar.errors import TarError
 from pier.storage.tar.reader import TarReader
+from pier.storage.tree import remove_tree
 
 
 def archive(*members):
@@ -256,6 +257,18 @@ def test_whiteouts_of_nothing(root, name):
 def test_long_names(root, name, message):
     with pytest.raises(TarError, match=message):
         apply(root, archive(name))
+
+
+def test_deep_paths_and_their_removal(root):
+    deep = "a/" * 2000
+    apply(root, archive(deep + "x", deep + "y", directory("a/b")))
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        remove_tree(fd, b"a")
+        remove_tree(fd, b"a")
+    finally:
+        os.close(fd)
+    assert os.listdir(root) == []
 
 
 def test_file_as_directory(root):

@@ -31,10 +31,10 @@ def read_all(data, size=1 << 20):
     return found
 
 
-def written(*members, format=tarfile.PAX_FORMAT, **kwargs):
+def written(*members, kind=tarfile.PAX_FORMAT, **kwargs):
     buffer = io.BytesIO()
     with tarfile.open(
-        fileobj=buffer, mode="w", format=format, errors="surrogateescape", **kwargs
+        fileobj=buffer, mode="w", format=kind, errors="surrogateescape", **kwargs
     ) as tar:
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
@@ -71,8 +71,8 @@ names = st.text(
     st.sampled_from([1, 100, 512, 10_000]),
 )
 @settings(deadline=None)
-def test_what_python_writes(members, format, size):
-    data = written(*members, format=format)
+def test_what_python_writes(members, kind, size):
+    data = written(*members, kind=kind)
     found = read_all(data, size)
     assert [(e.name, e.mode, e.uid, e.gid, e.mtime_ns, content) for e, content in found] == [
         (m.name.encode(), m.mode, m.uid, m.gid, m.mtime * 10**9, content) for m, content in members
@@ -119,6 +119,13 @@ def test_pax_fields():
 def test_pax_times(text, nanoseconds):
     data = written(member("x", pax_headers={"mtime": text}))
     assert read_all(data)[0][0].mtime_ns == nanoseconds
+
+
+def test_long_name_cut_at_a_slash():
+    """Python leaves the first 100 bytes in the header beside a PAX path."""
+    name = "a/" * 60 + "file"
+    ((entry, content),) = read_all(written(member(name, b"content")))
+    assert (entry.name, content) == (name.encode(), b"content")
 
 
 def test_global_headers_are_ignored():

@@ -11,6 +11,7 @@ PATH_MAX = 4096
 # Directories kept open: consecutive entries of an archive are nearly always of the same one.
 KEPT = 32
 
+_PLAIN = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 
 
@@ -89,16 +90,33 @@ class Beneath:
         try:
             fd = self._open_directory(directory)
         except FileNotFoundError:
-            parent_fd, name = self.parent(directory)
-            try:
-                os.mkdir(name, 0o755, dir_fd=parent_fd)
-                os.chmod(name, 0o755, dir_fd=parent_fd)  # whatever our umask
-            except FileExistsError as exc:
-                raise TarError(f"{os.fsdecode(directory)}: dangling link in the path") from exc
-            fd = self._open_directory(directory)
+            fd = self._make(directory)
         if len(self._kept) > KEPT:
             self.forget()
         self._kept[directory] = fd
+        return fd
+
+    def _make(self, directory: bytes) -> int:
+        """Make a directory and those above it that are missing; return a descriptor for it."""
+        missing: list[bytes] = []
+        fd = -1
+        while fd < 0:
+            directory, _, name = directory.rpartition(b"/")
+            missing.append(name)
+            try:
+                fd = self._open_directory(directory) if directory else os.dup(self.root_fd)
+            except FileNotFoundError:
+                continue
+        for name in reversed(missing):
+            try:
+                os.mkdir(name, 0o755, dir_fd=fd)
+                os.chmod(name, 0o755, dir_fd=fd)  # whatever our umask
+                inner_fd = os.open(name, _PLAIN, dir_fd=fd)
+            except FileExistsError as exc:
+                raise TarError(f"{os.fsdecode(name)}: dangling link in the path") from exc
+            finally:
+                os.close(fd)
+            fd = inner_fd
         return fd
 
     def _open_directory(self, directory: bytes) -> int:

@@ -70,7 +70,8 @@ class Decompressed:
 
     `kind` is known, and the first bytes read, once it is made. `source.read(n)` may give fewer
     bytes; it is read to its end. Iteration raises TarError for a stream that is damaged or
-    denser than MAX_RATIO, TruncatedError for one that ends early.
+    denser than MAX_RATIO, TruncatedError for one that ends early; zstd that ends early within a
+    frame just ends: what is inside has to tell, as a tar does.
     """
 
     def __init__(self, source: BinaryIO) -> None:

@@ -9,7 +9,8 @@ from pier.storage.tar.errors import TarError
 BLOCK = 512
 ZEROS = bytes(BLOCK)
 
-REGULAR = 0x30  # "0", also NUL (V7) and "7" (contiguous)
+V7_REGULAR = 0x00
+REGULAR = 0x30  # "0"; also what V7_REGULAR and "7" (contiguous) are read as
 LINK = 0x31
 SYMLINK = 0x32
 CHARACTER = 0x33
@@ -112,8 +113,7 @@ def parse_header(block: bytes) -> Entry:
         if block[262] == 0 and block[345]:
             entry.name = block[345:500].partition(b"\0")[0] + b"/" + entry.name
     if kind in _REGULARS:
-        # V7 had no directories: they are files whose name ends in a slash.
-        entry.type = DIRECTORY if kind in b"\x000" and entry.name[-1:] == b"/" else REGULAR
+        entry.type = REGULAR
     if entry.type in HEADER_ONLY:
         entry.size = 0
     entry.stored = entry.size

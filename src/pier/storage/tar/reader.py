@@ -95,7 +95,11 @@ class TarReader:
         kind = entry.type
         if special:
             self._extend(entry, special)
-        if kind == header.GNU_SPARSE:
+        if block[156] == header.V7_REGULAR and entry.name[-1:] == b"/":
+            # V7 had no directories. Not sooner: a long name may be cut at a slash in the header.
+            entry.type = header.DIRECTORY
+            entry.size = entry.stored = 0
+        elif kind == header.GNU_SPARSE:
             entry.type = header.REGULAR
             sparse.read_old_map(entry, block, self._chunks)
         return entry
@@ -112,8 +116,6 @@ class TarReader:
             if entry.type in header.HEADER_ONLY:
                 entry.size = entry.stored = 0
             sparse.read_pax_map(entry, records, self._chunks)
-        if entry.type == header.REGULAR and entry.name[-1:] == b"/":
-            entry.type = header.DIRECTORY  # V7, with the slash in a long name
 
     def _special(self, entry: Entry) -> bytes:
         if entry.size > MAX_SPECIAL:
