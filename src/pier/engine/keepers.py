@@ -329,6 +329,9 @@ class Keepers:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._zygote_pid = zygote.spawn(theirs, sys.stderr.fileno())
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         self._zygote = Peer(ours, _ignore, lambda: self._zygote_ended(self._zygote_pid))

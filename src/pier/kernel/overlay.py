@@ -66,8 +66,11 @@ def mount_overlay(
 
 
 def lacks_lowerdir_plus(exc: OSError) -> bool:
-    """Tell whether `open_overlay` failed because the kernel is older than "lowerdir+"."""
-    return exc.errno == errno.EINVAL and "lowerdir+" in str(exc)
+    """Tell whether `open_overlay` may have failed because the kernel is older than "lowerdir+".
+
+    Before 6.5 overlayfs had no words of its own for an unknown option: any EINVAL may mean it.
+    """
+    return exc.errno == errno.EINVAL
 
 
 def _forget_volatile(work: str) -> None:

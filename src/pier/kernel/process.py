@@ -1,6 +1,7 @@
-"""Processes: clone3(2), pidfd_open(2), prctl(2), close_range(2), and a process's title."""
+"""Processes: clone3(2), prctl(2), close_range(2), session keyrings, and a process's title."""
 
 import ctypes
+import errno
 import os
 import signal
 
@@ -19,6 +20,10 @@ PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+
+KEYCTL_JOIN_SESSION_KEYRING = 1
+# glibc has no wrapper, and the call is older than the common numbering.
+_SYS_keyctl = 250 if os.uname().machine == "x86_64" else 219
 
 _prctl = function(
     "prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong
@@ -88,6 +93,19 @@ def set_title(title: str) -> None:
 def close_range(first: int, last: int = UINT_MAX, *, cloexec: bool = False) -> None:
     """Close descriptors first..last, or mark them close-on-exec. Linux 5.9 (5.11 for the mark)."""
     syscall("close_range", SYS_close_range, first, last, CLOSE_RANGE_CLOEXEC if cloexec else 0)
+
+
+def join_session_keyring(name: str) -> None:
+    """Leave the session keyring that was inherited for the one called `name`, made if need be.
+
+    keyctl(2), KEYCTL_JOIN_SESSION_KEYRING. A kernel without keyrings, and a user who has used up
+    the number of keys allowed, go without.
+    """
+    try:
+        syscall("keyctl", _SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.encode())
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSYS, errno.EDQUOT):
+            raise
 
 
 def status_code(status: int) -> int:

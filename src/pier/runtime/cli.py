@@ -14,6 +14,7 @@ from pier.errors import PierError, StartFailed, Unsupported
 from pier.kernel import seccomp
 from pier.kernel.cgroups import Cgroup, detect
 from pier.kernel.process import status_code
+from pier.runtime.init import FIRST_FREE_FD
 from pier.runtime.launch import Launch, launch_init
 from pier.runtime.spec import KeeperConfig, Spec
 
@@ -33,6 +34,10 @@ CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
 def main() -> None:
     """Entry point of `pier-runtime`: exits with the container's status, 1 when it cannot run."""
+    # Standard descriptors that are closed would be given to sockets, and those to the container.
+    while (fd := os.open("/dev/null", os.O_RDWR)) < FIRST_FREE_FD:
+        pass
+    os.close(fd)
     try:
         sys.exit(_dispatch(sys.argv[1:]))
     except (PierError, OSError, ValueError, KeyError) as exc:

@@ -15,7 +15,7 @@ from pier.errors import StartFailed
 from pier.kernel import namespaces as ns
 from pier.kernel import overlay
 from pier.kernel.cgroups import Cgroup, Hierarchies
-from pier.kernel.process import clone3
+from pier.kernel.process import clone3, join_session_keyring
 from pier.runtime import protocol
 from pier.runtime.exec import Exec
 from pier.runtime.init import Init
@@ -113,6 +113,9 @@ def launch_init(
         )
     sync, child_sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
+    # Inherited by the container and its execs, in place of that of whoever started pierd.
+    join_session_keyring(f"_ses.{config['id']}")
+
     def child() -> NoReturn:
         Init(
             spec,
@@ -144,7 +147,12 @@ def launch_init(
         set_oom_score(pid, spec["process"])
         protocol.send(sync, {"go": True})
     except BaseException as exc:
-        launch.abandon()
+        try:
+            if isinstance(exc, BrokenPipeError):
+                # It ended before we had spoken: its own words say why.
+                launch.listen()
+        finally:
+            launch.abandon()
         if isinstance(exc, OSError):
             raise StartFailed(str(exc), step="clone", errno=exc.errno or 0) from exc
         raise

@@ -119,7 +119,10 @@ def attach(root: Root, entry: Mount, hierarchies: Hierarchies, cgroup: str | Non
     keep = fstype in ("proc", "devpts")
     try:
         options.apply(mount_fd)
-        root.attach(mount_fd, destination, directory=True)
+        if fstype in ("proc", "sysfs"):
+            root.attach_plainly(mount_fd, destination)
+        else:
+            root.attach(mount_fd, destination, directory=True)
     except OSError:
         keep = False
         raise

@@ -27,6 +27,8 @@ time-out set by their owner.
         {"ev": "oom"}
         {"ev": "detach", "exec": id or null}      a client typed its detach keys
 
+A packet of over 64 KiB stands in a memfd, the last descriptor of {"spilled": its size in bytes}.
+
 "error" is {"step": what was done, "errno": n, "message": text}: see `StartFailed`. Bytes travel in
 JSON as latin-1 text ("detach_keys", "pending": what the client had already sent on stdin).
 """
@@ -39,6 +41,11 @@ from typing import Any
 
 MAX_PACKET = 1 << 18
 MAX_FDS = 16
+# A socket's buffer takes some 200 KiB, an exec's arguments and environment may have 2 MiB.
+SPILL_BYTES = 1 << 16
+MAX_SPILLED = 1 << 26
+
+SPILLED = "spilled"
 
 Packet = dict[str, Any]
 
@@ -49,8 +56,33 @@ def send(sock: socket.socket, packet: Packet, fds: tuple[int, ...] = ()) -> None
     Raises BlockingIOError when the peer does not read, OSError when it is gone.
     """
     data = json.dumps(packet, separators=(",", ":")).encode()
+    if len(data) > SPILL_BYTES:
+        _send_spilled(sock, data, fds)
+        return
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+
+def _send_spilled(sock: socket.socket, data: bytes, fds: tuple[int, ...]) -> None:
+    """Send a packet that stands in a memory file, whose descriptor follows the others."""
+    spill_fd = os.memfd_create("packet")
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(spill_fd, view) :]
+        send(sock, {SPILLED: len(data)}, (*fds, spill_fd))
+    finally:
+        os.close(spill_fd)
+
+
+def _read_spilled(fds: "array.array[int]", size: object) -> Any:
+    if not fds or not isinstance(size, int) or not 0 < size <= MAX_SPILLED:
+        return None
+    spill_fd = fds.pop()
+    try:
+        return json.loads(os.pread(spill_fd, size, 0))
+    finally:
+        os.close(spill_fd)
 
 
 def receive(sock: socket.socket) -> tuple[Packet, list[int]] | None:
@@ -73,6 +105,8 @@ def receive(sock: socket.socket) -> tuple[Packet, list[int]] | None:
         return None
     try:
         packet = json.loads(data) if not flags & socket.MSG_TRUNC else None
+        if isinstance(packet, dict) and SPILLED in packet:
+            packet = _read_spilled(fds, packet[SPILLED])
     except ValueError:
         packet = None
     if not isinstance(packet, dict):

@@ -6,16 +6,21 @@ confined to the root (openat2 with RESOLVE_IN_ROOT), and mounts go onto the resu
 never onto a path string. Not for what is mounted: see `mounts`.
 """
 
-import contextlib
 import errno
 import os
 import stat
 
 from pier.kernel import mount as mnt
-from pier.kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from pier.kernel.openat2 import (
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    openat2,
+)
 
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 O_PATH_CLOEXEC = os.O_PATH | os.O_CLOEXEC
+MAX_LINKS = 40
 
 
 class Root:
@@ -28,38 +33,68 @@ class Root:
         """Open what `path` means inside the container; the caller closes it."""
         return openat2(self.fd, os.fsencode(path), flags, 0, RESOLVE)
 
-    def make_directory(self, path: str, mode: int = 0o755) -> int:
-        """Open the directory `path`, made with its parents if missing; the caller closes it.
-
-        Symbolic links that lead nowhere are not followed into new directories: FileNotFoundError.
-        """
-        try:
-            return self.open(path, os.O_PATH | os.O_DIRECTORY)
-        except FileNotFoundError:
-            pass
-        parent, name = os.path.split(os.path.normpath("/" + path))
-        parent_fd = self.make_directory(parent, mode)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, mode, dir_fd=parent_fd)
-        finally:
-            os.close(parent_fd)
-        return self.open(path, os.O_PATH | os.O_DIRECTORY)
+    def make_directory(self, path: str) -> int:
+        """Open the directory `path`, made with its parents if missing; the caller closes it."""
+        return self._make(path, os.O_PATH | os.O_DIRECTORY, MAX_LINKS)
 
     def make_file(self, path: str) -> int:
         """Open the file `path` as a mount point, made empty if missing; the caller closes it."""
+        return self._make(path, os.O_PATH, MAX_LINKS)
+
+    def _make(self, path: str, flags: int, links: int) -> int:
+        """Open `path`, made if it is missing, also where a symbolic link leads to it.
+
+        Such as /etc/resolv.conf in many an image: a link to what systemd would make. The link's text
+        only says which path, confined like any other, is tried next.
+        """
         try:
-            return self.open(path)
+            return self.open(path, flags)
         except FileNotFoundError:
             pass
         parent, name = os.path.split(os.path.normpath("/" + path))
-        parent_fd = self.make_directory(parent)
+        parent_fd = self._make(parent, os.O_PATH | os.O_DIRECTORY, links)
         try:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(os.open(name, flags, 0o755, dir_fd=parent_fd))
+            try:
+                _create(parent_fd, name, directory=bool(flags & os.O_DIRECTORY))
+            except FileExistsError:
+                target = _link_target(parent_fd, name)
+                if target is None:
+                    return self.open(path, flags)
+                if links == 0:
+                    raise OSError(errno.ELOOP, f"{path}: {os.strerror(errno.ELOOP)}") from None
+                return self._make(os.path.join(self._path_of(parent_fd), target), flags, links - 1)
         finally:
             os.close(parent_fd)
-        return self.open(path)
+        return self.open(path, flags)
+
+    def _path_of(self, fd: int) -> str:
+        """The path of a directory below the root, as seen from it."""
+        here = os.readlink(f"/proc/self/fd/{self.fd}")
+        return "/" + os.readlink(f"/proc/self/fd/{fd}")[len(here) :].lstrip("/")
+
+    def attach_plainly(self, mount_fd: int, path: str) -> None:
+        """Attach at a directory that no symbolic link leads to: for /proc and /sys.
+
+        Else a link into a shared volume would put procfs where another container can move it
+        away before its dangerous parts are covered (CVE-2019-19921, CVE-2023-27561).
+        """
+        os.close(self.make_directory(path))
+        try:
+            target_fd = openat2(
+                self.fd,
+                os.fsencode(path),
+                os.O_PATH | os.O_DIRECTORY,
+                0,
+                RESOLVE | RESOLVE_NO_SYMLINKS,
+            )
+        except OSError as exc:
+            if exc.errno != errno.ELOOP:
+                raise
+            raise OSError(errno.ELOOP, f"{path} must be an ordinary directory") from exc
+        try:
+            self.attach_at(mount_fd, target_fd, path)
+        finally:
+            os.close(target_fd)
 
     def attach(self, mount_fd: int, path: str, *, directory: bool) -> None:
         """Attach the detached mount `mount_fd` at `path`, a mount point made if it is missing.
@@ -122,6 +157,24 @@ class Root:
         mnt.pivot_root(".", ".")
         mnt.umount2(".", mnt.MNT_DETACH)
         os.chdir("/")
+
+
+def _create(directory_fd: int, name: str, *, directory: bool) -> None:
+    if directory:
+        os.mkdir(name, 0o755, dir_fd=directory_fd)
+        return
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(name, flags, 0o755, dir_fd=directory_fd))
+
+
+def _link_target(directory_fd: int, name: str) -> str | None:
+    """What the symbolic link `name` says; None when it is none."""
+    try:
+        return os.readlink(name, dir_fd=directory_fd)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        return None
 
 
 def clone_tree(fd: int, *, recursive: bool = False) -> int:

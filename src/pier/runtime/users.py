@@ -159,8 +159,12 @@ def _read(path: str) -> bytes:
     except OSError:
         return b""
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
             raise ValueError(f"{path} is not a regular file")
+        if info.st_size == 0:
+            # Empty, or a file of /proc, which is not ours to read: /proc/kmsg loses what is read.
+            return b""
         chunks = []
         left = MAX_FILE_BYTES + 1
         while left > 0 and (chunk := os.read(fd, left)):

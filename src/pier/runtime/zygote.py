@@ -6,6 +6,8 @@ It has loaded what a keeper needs and nothing else, so that a fork is all that a
 `gc.freeze` keeps the collector from writing into pages that the keepers share.
 """
 
+import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -54,10 +56,10 @@ def _readonly_copy(path: str) -> int:
     fd = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
     try:
         mnt.mount_setattr(fd, mnt.MOUNT_ATTR_RDONLY)
-    except OSError:
+        # Out of the way of the numbers that the fork moves its descriptors to.
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SOCKET_FD + 1)
+    finally:
         os.close(fd)
-        raise
-    return fd
 
 
 def _exec_zygote(exe_fd: int, args: list[str], sock_fd: int, log_fd: int) -> None:
@@ -81,11 +83,16 @@ class Spare:
 
     def __init__(self, hierarchies: Hierarchies) -> None:
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
-        if self.pid == 0:
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                self.sock.close()
+                _wait_for_container(theirs, hierarchies)
+        except OSError:
             self.sock.close()
-            _wait_for_container(theirs, hierarchies)
-        theirs.close()
+            raise
+        finally:
+            theirs.close()
 
     def give(self, packet: protocol.Packet, fds: list[int]) -> bool:
         """Hand a container over; False when the spare was killed meanwhile."""
@@ -118,23 +125,34 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-    spares = [Spare(hierarchies) for _ in range(SPARES)]
+    spares: list[Spare] = []
+    with contextlib.suppress(OSError):
+        spares.extend(Spare(hierarchies) for _ in range(SPARES))
     while True:
         sock.settimeout(None if len(spares) == SPARES else SPARE_DELAY_S)
         try:
             received = protocol.receive(sock)
         except TimeoutError:
-            spares.append(Spare(hierarchies))
+            with contextlib.suppress(OSError):
+                spares.append(Spare(hierarchies))
             continue
         except ValueError:
             continue
         if received is None:
             return
         packet, fds = received
-        pid = _give(spares, packet, fds, hierarchies)
+        answer: protocol.Packet
+        try:
+            answer = {"pid": _give(spares, packet, fds, hierarchies)}
+        except OSError as exc:
+            # No memory or process numbers left: the channel is closed below, which pierd sees.
+            answer = {"error": protocol.failure("fork", exc)}
         for fd in fds:
             os.close(fd)
-        protocol.send(sock, {"re": packet["seq"], "pid": pid})
+        try:
+            protocol.send(sock, {"re": packet.get("seq"), **answer})
+        except OSError:
+            return
 
 
 def _give(
