@@ -1,10 +1,16 @@
 """What all rings share: the rings that need root are skipped, with the reason, without it."""
 
 import os
+import signal
 
 import pytest
 
 NEED_ROOT = ("kernel", "client", "crash", "vm")
+
+
+def pytest_configure() -> None:
+    # Whoever ends the run with SIGTERM (timeout(1), a CI system) gets the fixtures' clean-up too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -234,7 +234,7 @@ STATE_FAILURES = {
     "wait for nobody": ([], ["wait", "nobody9"], "No such container: nobody9"),
     "inspect nobody": ([], ["container", "inspect", "nobody9"], "No such container: nobody9"),
     "inspect no image": ([], ["image", "inspect", "nothere9"], "No such image: nothere9"),
-    "remove no image": ([], ["rmi", "nothere9"], "No such image: nothere9:latest"),
+    "remove no image": ([], ["rmi", "nothere9"], "No such image: nothere9"),
     "tag no image": ([], ["tag", "nothere9", "x"], "No such image: nothere9:latest"),
     "remove a used image": (
         ["run -d"],

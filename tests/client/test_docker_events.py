@@ -12,7 +12,7 @@ def now() -> str:
 
 
 def between(docker: Client, since: str, *flags: str) -> list[dict[str, Any]]:
-    shown = docker("events", "--since", since, "--until", now(), "--format", "json", *flags)
+    shown = docker("events", "--since", since, "--until", now(), "--format", "{{json .}}", *flags)
     return [json.loads(line) for line in shown.stdout.splitlines()]
 
 

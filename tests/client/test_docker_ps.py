@@ -66,7 +66,7 @@ def test_table(docker: Client) -> None:
 
 @pytest.mark.usefixtures("three")
 def test_formats(docker: Client) -> None:
-    shown = json.loads(docker("ps", "--format", "json").stdout)
+    shown = json.loads(docker("ps", "--format", "{{json .}}").stdout)
     assert shown["Names"] == "running"
     assert shown["State"] == "running"
     assert shown["Labels"] == "kind=b"
