@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 
 from busybox_image import NAME
 from engine_process import EngineProcess, wait_until
@@ -33,27 +34,41 @@ def run(engine: EngineProcess, name: str, script: str, *options: str) -> int:
     return state(engine, name)["Pid"]
 
 
+def attach(engine: EngineProcess, name: str) -> socket.socket:
+    """Attach as a client does that, other than docker's, does not also wait for the exit."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(engine.socket)
+    path = f"/v1.51/containers/{name}/attach?stream=1&stdin=1&stdout=1"
+    upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0"
+    sock.sendall(f"POST {path} HTTP/1.1\r\nHost: pier\r\n{upgrade}\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    assert head.startswith(b"HTTP/1.1 101")
+    return sock
+
+
+def say(sock: socket.socket, word: str) -> str:
+    """Send a line; return the line that comes back, out of its frame."""
+    sock.sendall(word.encode() + b"\n")
+    frame = sock.recv(8, socket.MSG_WAITALL)
+    return sock.recv(int.from_bytes(frame[4:], "big"), socket.MSG_WAITALL).decode()
+
+
 def test_containers_and_streams_go_on_without_pierd(engine):
     script = "while read line; do echo got $line; done; exit 6"
-    client = engine.docker.popen("run", "-i", "--name", "talker", NAME, "sh", "-c", script)
-    try:
-        client.stdin.write(b"one\n")
-        client.stdin.flush()
-        assert client.stdout.readline() == b"got one\n"
+    engine.docker("create", "-i", "--name", "talker", NAME, "sh", "-c", script)
+    with attach(engine, "talker") as sock:
+        engine.docker("start", "talker")
+        assert say(sock, "one") == "got one\n"
         engine.kill()
-        client.stdin.write(b"two\n")
-        client.stdin.flush()
-        assert client.stdout.readline() == b"got two\n", "the stream goes on while nobody listens"
+        assert say(sock, "two") == "got two\n", "the stream goes on while nobody listens"
         engine.start()
         assert state(engine, "talker")["Running"]
-        client.stdin.write(b"three\n")
-        client.stdin.flush()
-        assert client.stdout.readline() == b"got three\n"
-        client.stdin.close()
-        assert client.stdout.read() == b""
-    finally:
-        client.kill()
-        client.wait()
+        assert say(sock, "three") == "got three\n"
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(1) == b""
     assert engine.docker("wait", "talker").stdout == "6\n"
     assert engine.docker("logs", "talker").stdout == "got one\ngot two\ngot three\n"
 
@@ -74,8 +89,7 @@ def test_a_new_pierd_serves_the_containers_of_the_old_one(engine):
 
 
 def test_an_exit_while_pierd_was_down(engine):
-    pid = run(engine, "short", "read line </tmp/go; exit 7", "--tmpfs", "/tmp:exec")
-    engine.docker("exec", "short", "mkfifo", "/tmp/ready")
+    pid = run(engine, "short", "sleep 600")
     removed = run(engine, "removed", "sleep 0.2; exit 1", "--rm")
     engine.kill()
     os.kill(pid, signal.SIGKILL)

@@ -26,6 +26,7 @@ class ContainerDirectories:
         self._containers = root.join("containers")
         self._bundles = os.path.join(exec_root, "containers")
         self._ready = ReadyDirectories(root)
+        self._trashed: list[str] = []
         os.makedirs(self._bundles, mode=_MODE, exist_ok=True)
 
     def data(self, container_id: str) -> str:
@@ -45,8 +46,9 @@ class ContainerDirectories:
         self._ready.take(self.data(container_id))
 
     def close(self) -> None:
-        """Take away what was made ahead."""
+        """Take away what was made ahead, and what was to be deleted in a moment."""
         self._ready.close()
+        self._delete_trashed()
 
     def write_bundle(self, container_id: str, spec: Spec, keeper: KeeperConfig) -> None:
         """Write a fresh bundle. Raises FileExistsError while an old one is there."""
@@ -81,7 +83,12 @@ class ContainerDirectories:
             os.rename(self.data(container_id), trashed)
         except FileNotFoundError:
             return
-        asyncio.get_running_loop().call_later(DELETION_DELAY_S, self._root.discard, trashed)
+        self._trashed.append(trashed)
+        asyncio.get_running_loop().call_later(DELETION_DELAY_S, self._delete_trashed)
+
+    def _delete_trashed(self) -> None:
+        while self._trashed:
+            self._root.discard(self._trashed.pop())
 
 
 def _write(path: str, data: bytes) -> None:
