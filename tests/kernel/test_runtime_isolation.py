@@ -70,7 +70,10 @@ def test_a_link_that_leads_nowhere_is_a_mount_point(room: Room, tmp_path):
     os.symlink("loop", f"{top}/loop")
     entries = tuple(
         {"destination": where, "type": "bind", "source": source, "options": ["bind"]}
-        for where, source in (("/etc/resolv.conf", f"{tmp_path}/resolv"), ("/made/dir", str(tmp_path)))
+        for where, source in (
+            ("/etc/resolv.conf", f"{tmp_path}/resolv"),
+            ("/made/dir", str(tmp_path)),
+        )
     )
     out = room.sh(
         "cat /etc/resolv.conf /var/deep/er/dir/resolv; ls /run/systemd/resolve",
@@ -95,7 +98,9 @@ def test_masks_below_nothing_are_fine(room: Room):
 
 
 def test_devices(room: Room):
-    out = room.sh("cd /dev; stat -c '%n %F %a %t:%T' null zero full random urandom tty; readlink fd")
+    out = room.sh(
+        "cd /dev; stat -c '%n %F %a %t:%T' null zero full random urandom tty; readlink fd"
+    )
     assert out.splitlines() == [
         "null character special file 666 1:3",
         "zero character special file 666 1:5",

@@ -6,6 +6,7 @@ when the keeper was killed: `KeeperEvents.gone` either way, after everything els
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -310,7 +311,12 @@ class Keepers:
         """Kill what is left in a container's cgroup, remove it and the bundle. Idempotent."""
         group = Cgroup(self._hierarchies, cgroup)
         if group.pids():
-            group.kill()
+            try:
+                group.kill()
+            except OSError as exc:
+                # Its keeper may be removing it at this moment.
+                if exc.errno not in (errno.ENOENT, errno.ENODEV):
+                    raise
         group.remove()
         shutil.rmtree(self.bundle(container_id), ignore_errors=True)
 

@@ -369,7 +369,9 @@ def _make_node(root: Root, directory_fd: int, name: str, mode: int, number: int)
 
 def _mount_error(source: str, destination: str, exc: OSError) -> str:
     text = os.strerror(exc.errno or 0)
-    detail = exc.strerror if exc.strerror and exc.strerror != text else text
+    said = exc.strerror or text
+    # Of a call that failed the reason is enough; words of the kernel's own, or of ours, are kept.
+    detail = text if said.endswith(text) else said
     return (
         f'error mounting "{source}" to rootfs at "{destination}": {detail[:1].lower()}{detail[1:]}'
     )

@@ -39,6 +39,7 @@ class Launch:
         self.stdio = stdio
         self.terminal = terminal
         self.devpts_fd = -1
+        self._reset = False
 
     def listen(self) -> bool:
         """Take what the process says; True when it has executed its program, and `sync` is done.
@@ -51,9 +52,12 @@ class Launch:
             except BlockingIOError:
                 return False
             except ConnectionResetError:
-                received = None
+                # It ended without reading all that we told it, so it cannot have come far. The
+                # kernel reports that once, and ahead of what the process had to say.
+                self._reset = True
+                continue
             if received is None:
-                if self.terminal and self.stdio.master < 0:
+                if self._reset or (self.terminal and self.stdio.master < 0):
                     raise StartFailed("the process was killed while it was set up", step="start")
                 return True
             packet, fds = received

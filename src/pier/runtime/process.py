@@ -4,7 +4,7 @@ The order is the point (credentials(7), capabilities(7), seccomp(2)):
 
     limits, bounding set        while every capability is still there
     groups, gid, uid            keeping the permitted set over the change of uid
-    working directory           as the user, who may not be allowed there
+    working directory           as the user, with capabilities still: it may be root's alone, as in runc
     no_new_privs, seccomp       as late as can be: everything after it must pass the filter
     capabilities                the final sets, then the ambient ones
     execve                      found on the container's PATH, as the user
