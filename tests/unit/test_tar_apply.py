@@ -261,12 +261,12 @@ def test_long_names(root, name, message):
 
 def test_deep_paths_and_their_removal(root):
     deep = "a/" * 2000
-    apply(root, archive(deep + "x", deep + "y", directory("a/b")))
     fd = os.open(root, os.O_RDONLY)
     try:
-        remove_tree(fd, b"a")
-        remove_tree(fd, b"a")
+        apply(root, archive(deep + "x", deep + "y", directory("a/b")))
     finally:
+        remove_tree(fd, b"a")
+        remove_tree(fd, b"a")
         os.close(fd)
     assert os.listdir(root) == []
 

@@ -75,7 +75,11 @@ class Database:
         self._lock = threading.RLock()
         self._checkpointing = False
         self._db = self._connect()
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         """Close it; SQLite writes the log back into the file and removes it."""
@@ -161,7 +165,6 @@ class Database:
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
-            self._db.close()
             raise Internal(
                 f"{self._path} has schema {version}, this engine knows {len(MIGRATIONS)}"
             )

@@ -16,6 +16,7 @@ and the page cache survives us.
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from msgspec import Struct
@@ -212,7 +213,14 @@ class Layers:
         return True
 
     def _sync(self) -> None:
-        """Bring the unpacked layers to the disk and note that they are there."""
+        """Bring the unpacked layers to the disk and note that they are there.
+
+        The database may be closed meanwhile: then the next start does it.
+        """
+        with suppress(sqlite3.ProgrammingError):
+            self._sync_waiting()
+
+    def _sync_waiting(self) -> None:
         waiting = self._database.rows("SELECT chain_id FROM layers WHERE unsynced != ''")
         if not waiting:
             return

@@ -15,6 +15,7 @@ only what an engine was busy with, so whatever they hold at start is refuse.
 
 import errno
 import fcntl
+import logging
 import os
 import queue
 import secrets
@@ -23,6 +24,8 @@ from collections.abc import Callable
 
 from pier.errors import Internal, Unavailable
 from pier.storage.tree import remove_tree
+
+log = logging.getLogger(__name__)
 
 VERSION = "1"
 DIRECTORIES = ("blobs", "ingest", "layers", "staging", "containers", "seccomp", "trash")
@@ -80,7 +83,7 @@ class DataRoot:
         self.later(lambda: self._remove(os.path.basename(target)))
 
     def later(self, job: Callable[[], None]) -> None:
-        """Run a job in the housekeeper thread, in order; an OSError of its is dropped."""
+        """Run a job in the housekeeper thread, in order; its failure is logged."""
         self._jobs.put(job)
 
     def settle(self) -> None:
@@ -139,7 +142,9 @@ class DataRoot:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except OSError:
+            except OSError as exc:
                 # What could not be removed (a mount point in it, an immutable file) stays in
                 # trash/ and is tried again at the next start.
-                continue
+                log.warning("housekeeping in %s: %s", self.path, exc)
+            except Exception:
+                log.exception("housekeeping in %s", self.path)
