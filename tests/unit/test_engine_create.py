@@ -64,18 +64,25 @@ def test_the_rest_of_the_configuration():
         ("exec", errno.EACCES, (126, InvalidParameter), (126, InvalidParameter)),
         ("exec", errno.ENOEXEC, (126, InvalidParameter), (126, InvalidParameter)),
         ("chdir", errno.EACCES, (126, InvalidParameter), (126, InvalidParameter)),
-        ("chdir", errno.ENOTDIR, (127, InvalidParameter), (126, Internal)),
+        ("chdir", errno.ENOENT, (127, InvalidParameter), (127, InvalidParameter)),
+        ("mount", errno.ENOTDIR, (127, InvalidParameter), (126, Internal)),
         ("cgroup", errno.EINVAL, (128, Internal), (126, Internal)),
-        ("user", 0, (128, Internal), (126, Internal)),
+        ("user", 0, (128, Internal), (1, Internal)),
     ],
 )
 def test_failures(step, number, start, exec_):
     failure = StartFailed("{reason}", step=step, errno=number)
-    for translate, (code, kind) in ((translate_start, start), (translate_exec, exec_)):
-        found, error = translate(failure)
+    results = ((translate_start(failure, "/srv"), start), (translate_exec(failure), exec_))
+    for (found, error), (code, kind) in results:
         assert (found, type(error)) == (code, kind)
         assert "{reason}" in error.message
         assert error.message == error.message.strip()
+
+
+def test_a_working_directory_that_is_a_file():
+    failure = StartFailed("", step="chdir", errno=errno.ENOTDIR)
+    code, error = translate_start(failure, "/etc/passwd")
+    assert (code, error.message) == (128, "Cannot mkdir: /etc/passwd is not a directory")
 
 
 PS = """\

@@ -27,7 +27,11 @@ def create_container(
     image = services.images.get(request.Image)
     _check_platform(image, platform, request.Image)
     inherit(request, image.config.config)
-    warnings = validate_create(request, services.settings, image=image.config.config)
+    try:
+        warnings = validate_create(request, services.settings, image=image.config.config)
+    except NotFound as exc:
+        # To clients a 404 of the creation means that the image is missing, and they pull it.
+        raise InvalidParameter(exc.message) from exc
     resolve_joins(request.HostConfig, store)
     record = _record(request, image, name)
     services.directories.make(record.Id)

@@ -7,11 +7,12 @@ An exec lives in memory only. One that ended is kept for a while, so that a clie
 exit code; one that was not started goes with its container's run.
 """
 
+import asyncio
 import contextlib
 import os
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from msgspec.structs import replace
@@ -20,12 +21,13 @@ from pier.engine.container import Container, Run
 from pier.engine.oci import build_exec
 from pier.engine.services import Services
 from pier.engine.start_errors import EXEC_FAILURE_TEXT, NOT_INVOKED, translate_exec
-from pier.errors import Conflict, InvalidParameter, NotFound, PierError, StartFailed
+from pier.errors import Conflict, Internal, InvalidParameter, NotFound, PierError, StartFailed
 from pier.model.api_execs import ExecCreateRequest, ExecInspect, IdResponse, ProcessConfig
 from pier.model.detach_keys import parse_detach_keys
 
 KEPT_AFTER_END_S = 300.0
 KEPT_ENDED = 10_000
+START_TIMEOUT_S = 10.0
 KILLED = 137
 
 ExecStatus = Literal["created", "starting", "running", "ended"]
@@ -44,6 +46,8 @@ class Exec:
     pid: int = 0
     code: int | None = None
     early_exit: int | None = None
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the start has succeeded or failed."""
 
     @property
     def command(self) -> str:
@@ -126,8 +130,15 @@ class Execs:
         )
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Set the size of an exec's terminal. Raises NotFound, InvalidParameter."""
+        """Set the size of an exec's terminal, once it has started. Raises NotFound,
+        InvalidParameter when it did not start, Internal when it does not within 10 s.
+        """
         found = self._get(exec_id)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await found.settled.wait()
+        except TimeoutError:
+            raise Internal("timeout waiting for exec session ready") from None
         if found.status != "running" or found.run.keeper is None:
             raise InvalidParameter("exec process is not started")
         await found.run.keeper.resize(height, width, exec_id)
@@ -187,6 +198,7 @@ class Execs:
             self._forget_later(made, NOT_INVOKED)
             raise
         made.status = "running"
+        made.settled.set()
         if made.early_exit is not None:
             self._end(made, made.early_exit)
         elif made.run.exited:
@@ -199,6 +211,7 @@ class Execs:
     def _forget_later(self, made: Exec, code: int) -> None:
         """Record the end; keep it for a while for those who ask, and drop those kept too long."""
         made.status, made.code = "ended", code
+        made.settled.set()
         made.container.execs.discard(made.id)
         now = time.monotonic()
         self._ended.append((now, made.id))

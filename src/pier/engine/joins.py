@@ -1,20 +1,27 @@
 """Joining another container's namespaces: `container:<name or id>` as PID, IPC or network mode."""
 
+import contextlib
+
 from pier.engine.container import Container
 from pier.engine.oci import Sandbox
 from pier.engine.store import ContainerStore
-from pier.errors import Conflict
+from pier.errors import Conflict, NotFound
 from pier.model.container import HostConfig
 
 PREFIX = "container:"
 
 
 def resolve_joins(host: HostConfig, store: ContainerStore) -> None:
-    """Write full IDs where names were given, since names change. Raises NotFound."""
+    """Write full IDs where names were given, since names change.
+
+    A container that does not exist is told at the start, as by dockerd: to clients a 404 of the
+    creation means that the image is missing, and they pull it.
+    """
     for mode in ("PidMode", "IpcMode", "NetworkMode"):
         value: str = getattr(host, mode)
         if value.startswith(PREFIX):
-            setattr(host, mode, PREFIX + store.get(value.removeprefix(PREFIX)).id)
+            with contextlib.suppress(NotFound):
+                setattr(host, mode, PREFIX + store.get(value.removeprefix(PREFIX)).id)
 
 
 def joined_namespaces(container: Container, store: ContainerStore) -> Sandbox:

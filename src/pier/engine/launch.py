@@ -68,7 +68,7 @@ class Launcher:
             run = self._prepare(container)
             await self._run(container, run)
         except StartFailed as exc:
-            code, failure = translate_start(exc)
+            code, failure = translate_start(exc, container.record.Config.WorkingDir)
             self._record_failure(container, code, failure.message)
             raise failure from exc
         except PierError as exc:

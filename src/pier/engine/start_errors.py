@@ -11,6 +11,7 @@ from pier.errors import Internal, InvalidParameter, PierError, StartFailed
 NOT_FOUND = 127
 NOT_INVOKED = 126
 UNKNOWN_FAILURE = 128
+UNKNOWN_USER = 1
 
 CREATE_FAILURE_TEXT = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
@@ -27,13 +28,16 @@ _NOT_A_DIRECTORY = (
 )
 
 
-def translate_start(failure: StartFailed) -> tuple[int, PierError]:
+def translate_start(failure: StartFailed, working_dir: str) -> tuple[int, PierError]:
     """Return the exit code and the error for a container whose process did not start.
 
-    127: the command was not found, 126: it cannot be invoked, 128: everything else.
+    127: the command, or another file, was not found, 126: it cannot be invoked, 128: everything
+    else. Users and the working directory are looked at by dockerd itself, before runc.
     """
     if failure.step == "user":
         return UNKNOWN_FAILURE, Internal(failure.message)
+    if failure.step == "chdir" and failure.errno == errno.ENOTDIR:
+        return UNKNOWN_FAILURE, Internal(f"Cannot mkdir: {working_dir} is not a directory")
     message = CREATE_FAILURE_TEXT.replace("{}", failure.message)
     code = _command_code(failure)
     if code:
@@ -46,7 +50,7 @@ def translate_start(failure: StartFailed) -> tuple[int, PierError]:
 def translate_exec(failure: StartFailed) -> tuple[int, PierError]:
     """Return the exit code and the error for an exec that did not start; 126 unless not found."""
     if failure.step == "user":
-        return NOT_INVOKED, Internal(failure.message)
+        return UNKNOWN_USER, Internal(failure.message)
     message = EXEC_FAILURE_TEXT.replace("{}", failure.message)
     code = _command_code(failure)
     if code:
@@ -55,8 +59,8 @@ def translate_exec(failure: StartFailed) -> tuple[int, PierError]:
 
 
 def _command_code(failure: StartFailed) -> int:
-    """127 or 126 when it was for the command, else 0."""
-    if failure.step == "exec" and failure.errno == errno.ENOENT:
+    """127 or 126 when something was not there or is not allowed, else 0."""
+    if failure.errno == errno.ENOENT:
         return NOT_FOUND
     if failure.errno == errno.EACCES:
         return NOT_INVOKED
