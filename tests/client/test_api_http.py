@@ -124,7 +124,7 @@ def test_bodies_of_create(api, image):
         (b"", "invalid JSON: got EOF while reading request body"),
         ({}, "config cannot be empty in order to create a container"),
         ({"Image": image, "HostConfig": {"Memory": "1g"}}, "invalid JSON: json: cannot unmarshal"),
-        ({"Image": 1}, "invalid JSON: json: cannot unmarshal int into field Image of type str"),
+        ({"Image": 1}, "invalid JSON: json: cannot unmarshal number into Go struct field Image"),
     ):
         status, _, answer = api("POST", target, body)
         assert (status, answer["message"][: len(message)]) == (400, message)

@@ -21,6 +21,10 @@ _MAPS_OF_OBJECTS = frozenset({"EndpointsConfig", "ExposedPorts", "Volumes"})
 _MAPS_WITH_NULLS = frozenset({"PortBindings"})
 _WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+?)`(?: - at `(?:key in )?\$\.?(.*)`)?")
 
+# How Go's decoder names what it found, and what it wanted.
+_GO_KINDS = {"int": "number", "float": "number", "str": "string"}
+_GO_TYPES = {"str": "string", "array": "slice", "object": "map", "float": "float64"}
+
 
 async def read_json(request: web.BaseRequest) -> dict[str, Any] | None:
     """Return the body's JSON object without its nulls, None when there is no body.
@@ -64,8 +68,10 @@ def convert(value: dict[str, Any], into: type[T]) -> T:
     except msgspec.ValidationError as exc:
         if match := _WRONG_TYPE.fullmatch(str(exc)):
             wanted, got, path = match.groups()
-            place = f" into field {path}" if path else ""
-            text = f"json: cannot unmarshal {got}{place} of type {wanted}"
+            text = (
+                f"json: cannot unmarshal {_GO_KINDS.get(got, got)} into Go struct field {path} "
+                f"of type {_GO_TYPES.get(wanted, wanted)}"
+            )
         else:
             text = str(exc)
         raise InvalidParameter(f"invalid JSON: {text}") from None

@@ -70,6 +70,7 @@ class ApiServer:
         return response
 
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
+        log.debug("handling %s request: %s", request.method, request.path_qs)
         try:
             if "Expect" in request.headers:
                 _continue(request)
