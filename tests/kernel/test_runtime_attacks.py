@@ -58,12 +58,10 @@ def test_links_lead_nowhere_outside(room: Room, hostile: str, tmp_path, director
     bind = {"destination": "/etc/hosts", "type": "bind", "source": "/etc/hostname",
             "options": ["bind"]}  # fmt: skip
     before = host_files(str(outside))
-    try:
+    with contextlib.suppress(StartFailed):
         room.run(
             ["sh", "-c", "touch /dev/made /etc/made; true"], layers=layers, more_mounts=(bind,)
         )
-    except StartFailed:
-        pass
     with pytest.raises(StartFailed):
         room.started(["true"], layers=layers, user="evil")
     assert host_files(str(outside)) == before
@@ -81,10 +79,8 @@ def test_mount_targets_through_links(room: Room, hostile: str, tmp_path):
                         "/../../.." + str(outside)):  # fmt: skip
         entry = {"destination": destination, "type": "tmpfs", "source": "tmpfs"}
         box = room.container(["sleep", "9"], layers=[hostile, "base"], more_mounts=(entry,))
-        try:
+        with contextlib.suppress(StartFailed):
             box.start()
-        except StartFailed:
-            pass
         assert os.listdir(outside) == [], destination
 
 
@@ -117,6 +113,7 @@ def test_etc_passwd(room: Room, hostile: str, tmp_path, kind: str):
 def test_the_working_directory_makes_nothing_on_the_host(room: Room):
     """CVE-2024-21626, and its kin: a directory made through a descriptor of the host's."""
     before = {path for path in host_files(room.exec_root) if "keeper" not in path}
+    steps = set()
     for number in range(3, 40):
         for path in (f"/proc/self/fd/{number}", f"/proc/self/fd/{number}/pwned"):
             box = room.container(["sh", "-c", "pwd; ls -d ../../../../etc"], cwd=path)
@@ -124,10 +121,11 @@ def test_the_working_directory_makes_nothing_on_the_host(room: Room):
             try:
                 box.start()
             except StartFailed as exc:
-                assert exc.step in ("chdir", "start")
+                steps.add(exc.step)
             else:
                 assert b"etc" in client.read_all()
             box.clean()
+    assert steps <= {"chdir"}
     left = {path for path in host_files(room.exec_root) if "keeper" not in path}
     assert not [path for path in left - before if "pwned" in path]
     assert not [path for path in host_files(room.data) if path.endswith("/pwned")]
@@ -146,10 +144,8 @@ def test_the_interpreter_cannot_be_written(room: Room, exec_too: bool):
     except StartFailed:
         box = room.started(["sleep", "100"])
     if exec_too:
-        try:
+        with contextlib.suppress(StartFailed, Unavailable):
             box.exec("evil", ["/proc/self/exe", "-c", script])
-        except (StartFailed, Unavailable):
-            pass
     for pid in box.cgroup().pids():
         try:
             path = os.readlink(f"/proc/{pid}/exe")
@@ -158,7 +154,7 @@ def test_the_interpreter_cannot_be_written(room: Room, exec_too: bool):
         if "busybox" in path:
             continue
         # Even for root of the host with every right, the mount is read-only.
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=r"Read-only file system|Text file busy"):
             os.close(os.open(f"/proc/{pid}/exe", os.O_WRONLY))
     after = os.stat(python)
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
@@ -167,10 +163,8 @@ def test_the_interpreter_cannot_be_written(room: Room, exec_too: bool):
 def test_the_keepers_interpreter_is_a_readonly_copy(room: Room):
     box = room.started(["sleep", "100"], init=True)
     for pid in (bundles.keeper_pid(box.pid), box.pid, room.keepers.zygote_pid):
-        with pytest.raises(OSError) as info:
-            os.open(f"/proc/{pid}/exe", os.O_WRONLY)
-        # EROFS: not only because it is being executed (ETXTBSY).
-        assert info.value.errno in (30, 26)
+        # Not only while it is being executed (ETXTBSY).
+        assert os.statvfs(f"/proc/{pid}/exe").f_flag & os.ST_RDONLY
 
 
 WATCH = r"""
@@ -227,8 +221,8 @@ def test_a_null_device_that_is_none_masks_nothing_less(room: Room, hostile: str)
 
 def test_masked_files_stay_masked(room: Room):
     box = room.started(["sleep", "100"])
-    out = box.exec("x", ["sh", "-c", "umount /proc/kcore; mount -o remount,rw /sys; cat /proc/kcore;"
-                         "mount -t proc proc /tmp; unshare -m true"]).streams()  # fmt: skip
+    out = box.exec("x", ["sh", "-c", ("umount /proc/kcore; mount -o remount,rw /sys; cat /proc/kcore;"
+                         "mount -t proc proc /tmp; unshare -m true")]).streams()  # fmt: skip
     assert out[0] == b""
     assert out[1].lower().count(b"permitted") + out[1].lower().count(b"denied") >= 3, out
 
@@ -264,10 +258,8 @@ def test_swapping_a_shared_directory_while_it_is_mounted_into(room: Room, tmp_pa
                 {"destination": "/v/turn/new", "type": "tmpfs", "source": "tmpfs"},
             )
             box = room.container(["sh", "-c", "true"], more_mounts=entries)
-            try:
+            with contextlib.suppress(StartFailed):
                 box.start()
-            except StartFailed:
-                pass
             box.clean()
             room.boxes.remove(box)
     finally:

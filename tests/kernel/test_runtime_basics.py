@@ -225,8 +225,8 @@ def test_terminal(room: Room):
 
 
 def test_terminal_signals(room: Room):
-    box = room.container(["sh", "-c", "trap 'echo winch' WINCH; trap 'echo int; exit 4' INT; "
-                          "echo ready; while :; do read x; done"], tty=True, stdin=True)  # fmt: skip
+    box = room.container(["sh", "-c", ("trap 'echo winch' WINCH; trap 'echo int; exit 4' INT; "
+                          "echo ready; while :; do read x; done")], tty=True, stdin=True)  # fmt: skip
     client = box.attach(stdin=True)
     box.start()
     client.read_until(b"ready")
@@ -283,8 +283,8 @@ def test_signals_are_as_a_program_expects(room: Room):
 
 def test_init_reaps_and_passes_on(room: Room):
     box = room.container(
-        ["sh", "-c", "trap 'echo term; exit 9' TERM; (sleep 0.05 &) ; echo up; "
-         "while :; do sleep 0.1; done"], init=True,
+        ["sh", "-c", ("trap 'echo term; exit 9' TERM; (sleep 0.05 &) ; echo up; "
+         "while :; do sleep 0.1; done")], init=True,
     )  # fmt: skip
     client = box.attach()
     box.start()

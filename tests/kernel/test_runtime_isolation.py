@@ -81,7 +81,7 @@ def test_a_link_that_leads_nowhere_is_a_mount_point(room: Room, tmp_path):
     )  # fmt: skip
     assert out == "nameserver 1.2.3.4\n" * 2 + "stub.conf\n"
     loop = {"destination": "/loop", "type": "bind", "source": str(tmp_path), "options": ["bind"]}
-    with pytest.raises(StartFailed, match="(?i)too many levels"):
+    with pytest.raises(StartFailed, match=r"(?i)too many levels"):
         room.started(["true"], more_mounts=(loop,), layers=["links", "base"])
 
 

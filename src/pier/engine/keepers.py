@@ -24,6 +24,8 @@ from pier.runtime import protocol, zygote
 from pier.runtime.protocol import Packet
 from pier.runtime.spec import ExecConfig, Resources
 
+REMOVE_ATTEMPTS = 5
+
 
 class ExitRecord(Struct):
     """How a container ended: exit code (128+n for signal n), OOM kill, nanoseconds since 1970."""
@@ -318,7 +320,12 @@ class Keepers:
                 if exc.errno not in (errno.ENOENT, errno.ENODEV):
                     raise
         group.remove()
-        shutil.rmtree(self.bundle(container_id), ignore_errors=True)
+        bundle = self.bundle(container_id)
+        for _ in range(REMOVE_ATTEMPTS):
+            # A keeper that lives on for a moment may put its exit.json where we just looked.
+            shutil.rmtree(bundle, ignore_errors=True)
+            if not os.path.lexists(bundle):
+                return
 
     def _ask_zygote(self, packet: Packet, fd: int) -> None:
         if self._zygote is None or self._zygote.closed:

@@ -1,5 +1,6 @@
 """overlayfs: make an overlay out of any number of layers (kernel Documentation, overlayfs.rst)."""
 
+import contextlib
 import errno
 import os
 
@@ -80,7 +81,7 @@ def _forget_volatile(work: str) -> None:
     had it are gone, so it can only be that of this boot.
     """
     mark = os.path.join(work, "work", "incompat", "volatile")
-    try:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(mark, "dirty"))
+    with contextlib.suppress(FileNotFoundError):
         os.rmdir(mark)
-    except FileNotFoundError:
-        return

@@ -36,7 +36,7 @@ def main() -> None:
     """Entry point of `pier-runtime`: exits with the container's status, 1 when it cannot run."""
     # Standard descriptors that are closed would be given to sockets, and those to the container.
     while (fd := os.open("/dev/null", os.O_RDWR)) < FIRST_FREE_FD:
-        pass
+        os.set_inheritable(fd, True)
     os.close(fd)
     try:
         sys.exit(_dispatch(sys.argv[1:]))
