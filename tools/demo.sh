@@ -57,14 +57,15 @@ show pier exec clock sh -c 'echo "I am $(id -un), process $$ beside: $(cat /proc
 show pier top clock -o pid,ppid,comm
 
 bold "3. Interactive, on a terminal"
-# script(1) is the terminal: what stands on its input is what somebody types.
-printf 'stty size; tty; cat /etc/debian_version\nexit\n' |
-  (sleep 0.5; cat; sleep 0.5) |
-  script -qec "pier run -it --rm $image bash --norc" /dev/null
+# script(1) is the terminal, 30 by 100: what stands on its input is what somebody types.
+printf 'tty; stty size; cat /etc/debian_version\nexit\n' |
+  script -qec "stty rows 30 cols 100; pier run -it --rm -e TERM=dumb $image bash --norc" /dev/null
 
 bold "4. Its layers, its namespaces"
 pid=$(pier inspect -f '{{.State.Pid}}' clock)
-show pier inspect -f '{{.GraphDriver.Name}}: {{json .GraphDriver.Data}}' clock
+show pier inspect -f '{{.GraphDriver.Name}}
+  lower {{.GraphDriver.Data.LowerDir}}
+  upper {{.GraphDriver.Data.UpperDir}}' clock
 for name in mnt pid uts ipc net cgroup; do
   printf '%-7s container %-22s host %s\n' "$name" \
     "$(readlink "/proc/$pid/ns/$name")" "$(readlink "/proc/self/ns/$name")"
@@ -83,7 +84,7 @@ bold "6. How long one run takes"
 for _ in 1 2 3; do pier run --rm --network none "$image" true; done
 TIMEFORMAT='%3R seconds from the command to its end'
 printf '\033[2m$ time pier run --rm --network none %s true\033[0m\n' "$image"
-time pier run --rm --network none "$image" true
+{ time pier run --rm --network none "$image" true; } 2>&1
 
 bold "7. Nothing stays behind"
 show pier rm clock hog

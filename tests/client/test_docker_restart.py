@@ -45,6 +45,11 @@ def test_attached_stream_goes_on(pierd: EngineProcess, docker: Client, image: st
     try:
         assert client.stdout
         assert client.stdout.readline() == b"first\n"
+        # The keeper's words reach the client before pierd has answered the start.
+        wait_until(
+            lambda: docker("inspect", "-f", "{{.State.Running}}", "it").stdout == "true\n",
+            "the start is acknowledged",
+        )
         pierd.kill()
         pierd.start()
         docker("exec", "it", "touch", "/go")
