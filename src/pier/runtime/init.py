@@ -67,7 +67,8 @@ class Init:
         seccomp_bpf: bytes | None,
         hierarchies: Hierarchies,
         joins: Cgroup | None,
-        overlay_fd: int = -1,
+        overlay_fd: int,
+        loopback_is_down: bool,
     ) -> None:
         self.spec = spec
         self.config = config
@@ -78,6 +79,7 @@ class Init:
         self.hierarchies = hierarchies
         self.joins = joins
         self.overlay_fd = overlay_fd
+        self.loopback_is_down = loopback_is_down
         self.step = "clone"
         self.in_cgroup = False
         self.linux = spec.get("linux", {})
@@ -104,7 +106,7 @@ class Init:
             os.setresuid(0, 0, 0)
         self.step = "namespace"
         self._join()
-        if "network" in self.new:
+        if self.loopback_is_down:
             ns.bring_loopback_up()
         if "uts" in self.new:
             self._name()

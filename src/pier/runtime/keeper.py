@@ -33,6 +33,7 @@ from pier.runtime.jsonlog import JsonLog
 from pier.runtime.launch import Launch, launch_exec, launch_init
 from pier.runtime.loop import EPOLLIN, Loop
 from pier.runtime.protocol import Packet
+from pier.runtime.ready import Ready
 from pier.runtime.spec import KeeperConfig, Spec
 from pier.runtime.streams import Streams
 
@@ -91,9 +92,10 @@ class ExecProcess:
 class Keeper:
     """The state of one keeper. `bundle` is the directory with config.json and keeper.json."""
 
-    def __init__(self, bundle: str, hierarchies: Hierarchies) -> None:
+    def __init__(self, bundle: str, hierarchies: Hierarchies, ready: Ready) -> None:
         self.bundle = bundle
         self.hierarchies = hierarchies
+        self.ready = ready
         with open(os.path.join(bundle, "config.json"), "rb") as file:
             self.spec: Spec = json.load(file)
         with open(os.path.join(bundle, "keeper.json"), "rb") as file:
@@ -158,7 +160,14 @@ class Keeper:
             raise ValueError("started already")
         self._listen()
         try:
-            launch = launch_init(self.spec, self.config, self.bundle, self.cgroup, self.hierarchies)
+            launch = launch_init(
+                self.spec,
+                self.config,
+                self.bundle,
+                self.cgroup,
+                self.hierarchies,
+                ready=self.ready,
+            )
         except Exception as exc:  # noqa: BLE001  # whatever it is, this keeper is of no more use
             self._not_started(control, packet, exc)
             return

@@ -20,6 +20,7 @@ from pier.runtime import protocol
 from pier.runtime.exec import Exec
 from pier.runtime.init import Init
 from pier.runtime.process import set_oom_score
+from pier.runtime.ready import Ready
 from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Resources, Spec
 from pier.runtime.stdio import Stdio, make_stdio
 
@@ -93,14 +94,17 @@ def launch_init(
     hierarchies: Hierarchies,
     *,
     stdio: tuple[int, int, int] | None = None,
+    ready: Ready | None = None,
 ) -> Launch:
     """Start setting up the container's first process.
 
     With `stdio`, which stays the caller's, it gets those descriptors; otherwise pipes are made, or
-    a terminal. Raises StartFailed with nothing left behind but perhaps the cgroup.
+    a terminal. It inherits what namespaces are `ready`. Raises StartFailed with nothing left behind but perhaps the cgroup.
     """
     flags, joined_pid = _namespaces(spec)
     own_user_namespace = bool(flags & ns.CLONE_NEWUSER)
+    if ready is not None:
+        flags = ready.take(flags)
     bpf = _read(config["seccomp_bpf"])
     overlay_fd = _mount_for_user_namespace(config) if own_user_namespace else -1
     resources = spec.get("linux", {}).get("resources", {})
@@ -131,6 +135,7 @@ def launch_init(
             hierarchies=hierarchies,
             joins=None if own_user_namespace or hierarchies.mode == "v2" else cgroup,
             overlay_fd=overlay_fd,
+            loopback_is_down=bool(flags & ns.CLONE_NEWNET),
         ).run()
 
     pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child)

@@ -21,6 +21,7 @@ from pier.kernel.cgroups import Hierarchies, detect
 from pier.kernel.process import PR_SET_DUMPABLE, close_range, prctl, set_name, set_title
 from pier.runtime import protocol
 from pier.runtime.keeper import Keeper
+from pier.runtime.ready import Ready
 
 TITLE_ROOM = 160
 SOCKET_FD = 3
@@ -178,13 +179,14 @@ def _wait_for_container(sock: socket.socket, hierarchies: Hierarchies) -> NoRetu
         os.setsid()
         set_name("pier-keeper")
         set_title("pier keeper (spare)")
+        ready = Ready()
         received = protocol.receive(sock)
         if received is not None:
             packet, fds = received
             sock.close()
             bundle = packet["bundle"]
             set_title(f"pier keeper {os.path.basename(bundle)}")
-            keeper = Keeper(bundle, hierarchies)
+            keeper = Keeper(bundle, hierarchies, ready)
             keeper.run(socket.socket(fileno=fds[0]))
         code = 0
     except BaseException:  # noqa: BLE001  # the fork must not become a second zygote

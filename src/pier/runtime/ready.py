@@ -1,0 +1,39 @@
+"""Namespaces that were made ahead of a start, and the way back to the host's.
+
+Network, IPC and UTS namespaces take a good part of a start and are the same for every container. So
+a spare keeper makes them while it waits and lives in them itself, since nothing that it does depends
+on them (sockets with a path work across network namespaces); the container inherits them. The mount
+namespace is not made ahead: it would miss what the host mounts meanwhile.
+"""
+
+import os
+
+from pier.kernel import namespaces as ns
+
+KINDS = ("network", "ipc", "uts")
+
+
+class Ready:
+    """Namespaces that were made ahead, and the way back to the host's."""
+
+    def __init__(self) -> None:
+        self._host = {}
+        for kind in KINDS:
+            path = f"/proc/self/ns/{ns.PROC_NAMES[kind]}"
+            self._host[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        ns.unshare(ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS)
+        ns.bring_loopback_up()
+
+    def take(self, flags: int) -> int:
+        """Return which CLONE_NEW* of `flags` are left to make; go back where none was wanted.
+
+        With a user namespace all the others have to belong to it: none that was made ahead does.
+        """
+        for kind, host_fd in self._host.items():
+            if flags & ns.FLAGS[kind] and not flags & ns.CLONE_NEWUSER:
+                flags &= ~ns.FLAGS[kind]
+            else:
+                ns.setns(host_fd, ns.FLAGS[kind])
+            os.close(host_fd)
+        self._host = {}
+        return flags
