@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from pier.model.api_containers import GraphDriver  # noqa: TC001 - msgspec reads annotations
+from pier.model.api_containers import GraphDriver
 from pier.model.container import Empty, HealthConfig
 from pier.model.gotime import ZERO_TIME
 
