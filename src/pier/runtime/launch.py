@@ -112,13 +112,7 @@ def launch_init(
     if born_inside:
         _create(cgroup, resources)
     cgroup_fd = cgroup.open_fd() if born_inside else None
-    child_stdio: tuple[int, int, int] | None
-    if stdio:
-        child_stdio, ours = stdio, Stdio()
-    else:
-        child_stdio, ours = make_stdio(
-            spec["process"], stdin_open=config["stdin_open"], devpts_fd=None
-        )
+    child_stdio, ours = (stdio, Stdio()) if stdio else _own_stdio(spec, config)
     sync, child_sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     # Inherited by the container and its execs, in place of that of whoever started pierd.
@@ -166,6 +160,10 @@ def launch_init(
             raise StartFailed(str(exc), step="clone", errno=exc.errno or 0) from exc
         raise
     return launch
+
+
+def _own_stdio(spec: Spec, config: KeeperConfig) -> tuple[tuple[int, int, int] | None, Stdio]:
+    return make_stdio(spec["process"], stdin_open=config["stdin_open"], devpts_fd=None)
 
 
 def launch_exec(
