@@ -5,6 +5,7 @@ import pytest
 from pier.engine.host_limits import HostLimits
 from pier.engine.settings import Settings
 from pier.engine.validate import validate_create
+from pier.engine.validate_network import check_networks
 from pier.engine.validate_resources import parse_list
 from pier.errors import InvalidParameter, NotFound, Unsupported
 from pier.model.container import (
@@ -217,8 +218,12 @@ def test_not_offered_is_said(host):
 
 
 def test_networks():
+    # A network that is not there is told at the start: the client reads a 404 as "no image".
+    validate(CreateRequest(HostConfig=HostConfig(NetworkMode="mine")))
     with pytest.raises(NotFound, match="network mine not found"):
-        validate(CreateRequest(HostConfig=HostConfig(NetworkMode="mine")))
+        check_networks(HostConfig(NetworkMode="mine"))
+    for mode in ("bridge", "none", "host", "container:x"):
+        check_networks(HostConfig(NetworkMode=mode))
     request = CreateRequest(
         HostConfig=HostConfig(NetworkMode="default"),
         NetworkingConfig=NetworkingConfig({"default": EndpointSettings()}),

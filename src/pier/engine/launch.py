@@ -16,6 +16,7 @@ from pier.engine.removal import Remover
 from pier.engine.services import Services
 from pier.engine.start_errors import CREATE_FAILURE_TEXT, UNKNOWN_FAILURE, translate_start
 from pier.engine.states import RUNNING, Move, move
+from pier.engine.validate_network import check_networks
 from pier.errors import Conflict, Internal, NotModified, PierError, StartFailed
 from pier.model.gotime import now
 
@@ -84,6 +85,7 @@ class Launcher:
         services = self._services
         record = container.record
         directories = services.directories
+        check_networks(record.HostConfig)
         if not record.HostConfig.NetworkMode.startswith(PREFIX):  # else it shares the other's files
             etc_files.write_all(record, directories.data(record.Id))
         spec, keeper_config = build_spec(

@@ -21,7 +21,8 @@ _CONTAINER = "container:"
 def validate_network(request: CreateRequest) -> list[str]:
     """Check and normalise in place; returns the warnings.
 
-    Raises InvalidParameter, NotFound for a network that does not exist, Unsupported.
+    A network that does not exist is told at the start, see `check_networks`. Raises
+    InvalidParameter, Unsupported.
     """
     host = request.HostConfig
     if host.NetworkMode in ("", "default"):
@@ -31,8 +32,6 @@ def validate_network(request: CreateRequest) -> list[str]:
     mode = host.NetworkMode
     _check_conflicts(request)
     _check_names(host)
-    if mode not in _PREDEFINED and not mode.startswith(_CONTAINER):
-        raise NotFound(f"network {mode} not found")
     for name, endpoint in request.NetworkingConfig.EndpointsConfig.items():
         _check_endpoint(DEFAULT if name == "default" else name, endpoint, mode)
     if request.MacAddress:
@@ -40,6 +39,16 @@ def validate_network(request: CreateRequest) -> list[str]:
     if host.Links:
         raise Unsupported("links are not supported")
     return _check_ports(request)
+
+
+def check_networks(host: HostConfig) -> None:
+    """Raise NotFound for a network that does not exist, when a container is about to start.
+
+    Not when it is made, as dockerd: clients take a 404 of the creation for a missing image.
+    """
+    mode = host.NetworkMode
+    if mode not in _PREDEFINED and not mode.startswith(_CONTAINER):
+        raise NotFound(f"network {mode} not found")
 
 
 def _check_conflicts(request: CreateRequest) -> None:
@@ -108,8 +117,6 @@ def _check_names(host: HostConfig) -> None:
 
 def _check_endpoint(name: str, endpoint: EndpointSettings | None, mode: str) -> None:
     if name != mode:
-        if name not in _PREDEFINED:
-            raise NotFound(f"network {name} not found")
         raise Unsupported(f"a container on networks '{mode}' and '{name}' is not supported yet")
     if endpoint is None:
         return
