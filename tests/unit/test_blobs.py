@@ -61,20 +61,22 @@ def test_nothing_is_there_before_commit(blobs, root):
 
 
 def test_wrong_content_is_refused(blobs, root):
-    with pytest.raises(InvalidParameter, match="does not match its digest"), blobs.ingest() as w:
-        w.write(b"evil")
-        w.commit(digest_of(b"good"))
+    with blobs.ingest() as writer:
+        writer.write(b"evil")
+        with pytest.raises(InvalidParameter, match="does not match its digest"):
+            writer.commit(digest_of(b"good"))
     assert list(blobs.all()) == []
     assert os.listdir(root.join("ingest")) == []
 
 
 def test_full_disk_leaves_nothing(blobs, root):
     """/dev/full stands for the disk: its writes fail with ENOSPC."""
-    with pytest.raises(OSError, match="No space left"), blobs.ingest() as writer:
+    with blobs.ingest() as writer:
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, writer._fd)
         os.close(full)
-        writer.write(b"x")
+        with pytest.raises(OSError, match="No space left"):
+            writer.write(b"x")
     assert os.listdir(root.join("ingest")) == []
 
 

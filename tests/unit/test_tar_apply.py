@@ -276,6 +276,11 @@ def test_file_as_directory(root):
         apply(root, archive("file", "file/inside"))
 
 
+def test_link_to_nothing(root):
+    with pytest.raises(TarError, match="no such file"):
+        apply(root, archive(symlink("l", "")))
+
+
 def test_unknown_kind(root):
     with pytest.raises(TarError, match="unhandled tar header type 90"):
         apply(root, archive(("x", {"type": b"Z"})))

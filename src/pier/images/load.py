@@ -73,7 +73,8 @@ def load(
 
     `progress` is told the lines of Docker's answer, of which `quiet` leaves out the layers'.
     `stream` is read to its end and stays the caller's. Of an image for several platforms the one
-    that suits `platform` best is taken (the host's by default). Returns the images added.
+    that suits best is taken; an image for one is passed over only when `platform` is given and is
+    another (without it, the host's counts). Returns the images added.
 
     Raises InvalidParameter for what is no archive or does not hold together, Internal for a full
     disk. Images that were told of before stay; of the one that failed nothing does.
@@ -86,7 +87,7 @@ def load(
         if "manifest.json" in archive:
             plans = _docker_plans(archive)
         elif "index.json" in archive:
-            plans = _layout_plans(archive, wanted)
+            plans = _layout_plans(archive, platform)
         else:
             raise InvalidParameter("open manifest.json: no such file or directory")
         ids: list[str] = []
@@ -164,7 +165,7 @@ def _manifests_by_config(archive: Archive) -> Iterator[tuple[str, tuple[Digest, 
         yield manifest.config.digest, (digest, manifest)
 
 
-def _layout_plans(archive: Archive, wanted: Platform) -> Iterator[_Plan]:
+def _layout_plans(archive: Archive, platform: Platform | None) -> Iterator[_Plan]:
     top = decode_index(archive.read("index.json", MAX_MANIFEST))
     if not top.manifests:
         raise InvalidParameter("invalid archive: index.json names no image")
@@ -172,14 +173,16 @@ def _layout_plans(archive: Archive, wanted: Platform) -> Iterator[_Plan]:
     names: dict[str, list[Reference]] = {}
     chosen: dict[str, Descriptor] = {}
     for descriptor in top.manifests:
-        image = _choose(archive, descriptor, wanted)
+        image = _choose(archive, descriptor, platform)
         if image is None:
             continue
         chosen[image.digest] = image
         named = names.setdefault(image.digest, [])
         named.extend(r for r in _annotated(descriptor) if r not in named)
     if not chosen:
-        raise InvalidParameter(f"no image of the archive suits platform {wanted}")
+        raise InvalidParameter(
+            f"no image of the archive suits platform {platform or host_platform()}"
+        )
     for digest, descriptor in chosen.items():
         manifest_digest = archive.content(descriptor.digest)
         manifest = decode_manifest(archive.read(_path(manifest_digest), MAX_MANIFEST))
@@ -191,12 +194,16 @@ def _layout_plans(archive: Archive, wanted: Platform) -> Iterator[_Plan]:
         )
 
 
-def _choose(archive: Archive, top: Descriptor, wanted: Platform) -> Descriptor | None:
+def _choose(archive: Archive, top: Descriptor, wanted: Platform | None) -> Descriptor | None:
     """Return the manifest, below an entry of index.json, that suits the platform best."""
     best: tuple[int, Descriptor] | None = None
     for descriptor in _flatten(archive, [top], complete=True):
-        platform = descriptor.platform or _platform_of(archive, descriptor)
-        suits = rank(platform, wanted) if platform is not None else None
+        offered = _platform_of(archive, descriptor)
+        if offered is None:
+            continue
+        if wanted is None and descriptor is top:
+            return top
+        suits = rank(descriptor.platform or offered, wanted or host_platform())
         if suits is not None and (best is None or suits < best[0]):
             best = suits, descriptor
     return best[1] if best else None

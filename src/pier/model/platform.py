@@ -96,13 +96,15 @@ def rank(offered: Platform, wanted: Platform) -> int | None:
     """Tell how well an image's platform suits: 0 is best, None is that it cannot run.
 
     An older variant runs on a newer processor, 32-bit ARM on 64-bit, 386 on amd64. An image that
-    names no variant suits any, since many tools do not write it.
+    names no variant, or no architecture at all, suits any, since many tools do not write them.
     """
     offered, wanted = normalize(offered), normalize(wanted)
     if offered.os != wanted.os:
         return None
     candidates = _runnable(wanted)
     pair = (offered.architecture, offered.variant)
+    if not offered.architecture:
+        return len(candidates) + 1
     if pair in candidates:
         return candidates.index(pair)
     if offered.architecture == wanted.architecture and not offered.variant:

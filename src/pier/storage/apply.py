@@ -32,6 +32,13 @@ _FORBIDDEN_XATTRS = ("trusted.overlay.", "user.overlay.")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+# What the kernel says to names, links and xattrs that cannot be; the rest is the disk's or ours.
+_ARCHIVE_FAULTS = frozenset(
+    {
+        *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.EEXIST),
+        *(errno.EINVAL, errno.E2BIG, errno.ERANGE, errno.EFBIG, errno.EMLINK),
+    }
+)
 _MAX_ID = 0xFFFFFFFE
 # Beyond this many seconds a time_t has no room; file systems cut far below it.
 _MAX_TIME_NS = ((1 << 63) - 1) * 1_000_000_000
@@ -101,8 +108,7 @@ class _Job:
                 self.beneath.forget()
                 self._replaced = False
         except OSError as exc:
-            # The sender's fault: a component over 255 bytes, a loop of links.
-            if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            if exc.errno in _ARCHIVE_FAULTS:
                 raise TarError(f"{os.fsdecode(path)}: {os.strerror(exc.errno).lower()}") from exc
             raise
 
