@@ -98,6 +98,8 @@ def _run(bundle: str, container_id: str) -> int:
     config = _config(container_id, cgroup.path, spec)
     # As a child of its own, so that the namespaces that the caller sees do not change.
     launch = None
+    # They wait until there is a process to pass them on to, and until we can.
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     try:
         launch = launch_init(spec, config, bundle, cgroup, hierarchies, stdio=(0, 1, 2))
         return _wait(launch)
@@ -116,6 +118,7 @@ def _wait(launch: Launch) -> int:
     launch.sync.close()
     for number in FORWARDED:
         signal.signal(number, lambda n, _frame: signal.pidfd_send_signal(launch.pidfd, n))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     return status_code(os.waitpid(launch.pid, 0)[1])
 
 
