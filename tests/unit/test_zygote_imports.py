@@ -8,8 +8,8 @@ import sys
 ALLOWED = {
     *("array", "collections", "contextlib", "copyreg", "ctypes", "enum", "errno", "fcntl"),
     *("functools", "gc", "genericpath", "grp", "heapq", "itertools", "json", "keyword", "math"),
-    *("operator", "os", "posixpath", "pwd", "re", "reprlib", "resource", "select", "selectors", "signal"),
-    *("socket", "stat", "struct", "termios", "time", "types", "typing", "warnings"),
+    *("operator", "os", "posixpath", "pwd", "re", "reprlib", "resource", "select"),
+    *("selectors", "signal", "socket", "stat", "struct", "termios", "time", "types", "typing", "warnings"),
 }
 FORBIDDEN = {"asyncio", "logging", "subprocess", "threading", "inspect", "pathlib", "tempfile"}
 
