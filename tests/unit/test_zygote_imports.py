@@ -9,7 +9,8 @@ ALLOWED = {
     *("array", "collections", "contextlib", "copyreg", "ctypes", "enum", "errno", "fcntl"),
     *("functools", "gc", "genericpath", "grp", "heapq", "itertools", "json", "keyword", "math"),
     *("operator", "os", "posixpath", "pwd", "re", "reprlib", "resource", "select"),
-    *("selectors", "signal", "socket", "stat", "struct", "termios", "time", "types", "typing", "warnings"),
+    *("selectors", "signal", "socket", "stat", "struct", "termios", "time", "types"),
+    *("typing", "warnings"),
 }
 FORBIDDEN = {"asyncio", "logging", "subprocess", "threading", "inspect", "pathlib", "tempfile"}
 
