@@ -47,7 +47,7 @@ def check_networks(host: HostConfig) -> None:
     Not when it is made, as dockerd: clients take a 404 of the creation for a missing image.
     """
     mode = host.NetworkMode
-    if mode not in _PREDEFINED and not mode.startswith(_CONTAINER):
+    if mode and mode not in _PREDEFINED and not mode.startswith(_CONTAINER):
         raise NotFound(f"network {mode} not found")
 
 
