@@ -10,6 +10,7 @@ goes; it takes a few milliseconds, since files are deleted by the housekeeper.
 """
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -104,7 +105,10 @@ class ImageStore:
         reference = parse_repo_tag(repo, tag)
         with self._lock:
             image = self.get(ref)
-            self._write(image.id, [reference], add=True)
+            now = time.time_ns()
+            with self._database.transaction() as db:
+                _write_rows(db, image.id, [reference], now)
+            self._name(image.id, [reference], now)
             return self._images[image.id], reference
 
     def remove(
@@ -123,7 +127,7 @@ class ImageStore:
         config: Digest,
         layers: Sequence[Layer],
         *,
-        references: Iterable[Reference] = (),
+        references: Sequence[Reference] = (),
         manifest: str = "",
         parent: str = "",
     ) -> Image:
@@ -158,9 +162,10 @@ class ImageStore:
                     "ON CONFLICT (id) DO UPDATE SET manifest = excluded.manifest",
                     (image.id, image.manifest, image.parent, image.size, image.loaded_at),
                 )
+                _write_rows(db, image.id, references, now)
             self.layers.added(list(layers))
             self._images[image.id] = image
-            self._write(image.id, list(references), add=True)
+            self._name(image.id, references, now)
             return self._images[image.id]
 
     def owner_of(self, reference: Reference) -> Image | None:
@@ -181,7 +186,12 @@ class ImageStore:
     def untag(self, image: Image, references: Sequence[Reference]) -> Image:
         """Take names from an image; what it leaves without any name stays."""
         with self._lock:
-            self._write(image.id, references, add=False)
+            with self._database.transaction() as db:
+                db.executemany(
+                    "DELETE FROM image_references WHERE name = ?", [(str(r),) for r in references]
+                )
+            for reference in references:
+                self._unname(reference)
             return self._images[image.id]
 
     def delete(self, image: Image, *, in_use: Collection[str]) -> list[Layer]:
@@ -226,30 +236,18 @@ class ImageStore:
                     self.blobs.delete(blob)
             return gone[::-1]
 
-    def _write(self, image_id: Digest, references: Sequence[Reference], *, add: bool) -> None:
-        """Give or take references, in the database and then in the index."""
-        if not references:
-            return
-        now = time.time_ns()
-        with self._database.transaction() as db:
-            for reference in references:
-                if add:
-                    db.execute(
-                        "INSERT INTO image_references (name, image, tagged_at) VALUES (?, ?, ?) "
-                        "ON CONFLICT (name) DO UPDATE "
-                        "SET image = excluded.image, tagged_at = excluded.tagged_at",
-                        (str(reference), image_id, now),
-                    )
-                else:
-                    db.execute("DELETE FROM image_references WHERE name = ?", (str(reference),))
+    def _name(self, image_id: Digest, references: Iterable[Reference], tagged_at: int) -> None:
+        """Give references to an image in the index, taking them from whoever had them."""
         for reference in references:
-            owner = self._by_reference.pop(str(reference), None)
-            if owner is not None:
-                image = self._images[owner]
-                rest = tuple(r for r in image.references if r != reference)
-                self._images[owner] = replace(image, references=rest)
-            if add:
-                self._index(image_id, reference, now)
+            self._unname(reference)
+            self._index(image_id, reference, tagged_at)
+
+    def _unname(self, reference: Reference) -> None:
+        owner = self._by_reference.pop(str(reference), None)
+        if owner is not None:
+            image = self._images[owner]
+            rest = tuple(r for r in image.references if r != reference)
+            self._images[owner] = replace(image, references=rest)
 
     def _index(self, image_id: Digest, reference: Reference, tagged_at: int) -> None:
         image = self._images[image_id]
@@ -315,6 +313,16 @@ class ImageStore:
         for image in self._images.values():
             live |= image.blobs
         return live
+
+
+def _write_rows(
+    db: sqlite3.Connection, image_id: Digest, references: Iterable[Reference], now: int
+) -> None:
+    db.executemany(
+        "INSERT INTO image_references (name, image, tagged_at) VALUES (?, ?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET image = excluded.image, tagged_at = excluded.tagged_at",
+        [(str(reference), image_id, now) for reference in references],
+    )
 
 
 class Pins:
