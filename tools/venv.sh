@@ -26,7 +26,9 @@ fi
 
 stamp=$({ "$python" -c 'import sys; print(sys.version, sys.prefix)'; pwd
   cat requirements.lock requirements-dev.lock pyproject.toml "$0"; } | sha256sum | cut -d' ' -f1)
-[ "$(cat .venv/.stamp 2>/dev/null || true)" != "$stamp" ] || exit 0
+# Where PYTHONDONTWRITEBYTECODE is set, every start of the client would compile it again.
+compile() { .venv/bin/python -m compileall -q src; }
+if [ "$(cat .venv/.stamp 2>/dev/null || true)" = "$stamp" ]; then compile; exit 0; fi
 
 # An environment of another interpreter or place is made anew, one of other locks is brought up
 # to date in place.
@@ -41,4 +43,5 @@ rm -f .venv/.stamp
 pip=(.venv/bin/pip --quiet --disable-pip-version-check)
 "${pip[@]}" install --require-hashes -r requirements.lock -r requirements-dev.lock
 "${pip[@]}" install --no-deps --no-build-isolation -e .
+compile
 echo "$stamp" >.venv/.stamp
