@@ -41,6 +41,9 @@ NOT_FOUND = 'exec: "nosuch": executable file not found in $PATH'
                                            "source": "tmpfs"},)},
          "mount", 1, "the root itself is no mount point"),
         ({"args": ["sh"], "hostname": "x" * 65}, "hostname", 22, "Invalid argument"),
+        ({"args": ["sh"], "selinuxLabel": "system_u:system_r:x"}, "selinux", 0, "not supported"),
+        ({"args": ["sh"], "linux": {"mountLabel": "system_u:object_r:x"}}, "selinux", 0,
+         "not supported"),
         ({"args": ["sh"], "layers": ["none-such"]}, "rootfs", 2, "No such file"),
         ({"args": ["sh"], "env": ["PATH=/bin", "X=" + "y" * (1 << 18)]}, "exec", 7,
          "argument list too long"),
@@ -60,6 +63,13 @@ def test_a_start_that_fails(room: Room, options, step, number, text, init):
     box.wait_gone()
     assert box.cgroup().pids() == []
     assert not any(os.path.exists(h.mount + box.cgroup().path) for h in room.hierarchies.all)
+
+
+@pytest.mark.skipif(os.path.exists("/sys/module/apparmor"), reason="this kernel has AppArmor")
+def test_a_profile_that_the_kernel_cannot_apply_is_no_start(room: Room):
+    box = room.container(["true"], apparmorProfile="docker-default")
+    with pytest.raises(StartFailed, match="unable to apply apparmor profile 'docker-default'"):
+        box.start()
 
 
 def test_not_executable_format(room: Room):

@@ -14,7 +14,7 @@ from pier.kernel import pty
 from pier.kernel.cgroups import Cgroup
 from pier.runtime import protocol
 from pier.runtime.init import take_stdio
-from pier.runtime.process import become, end_without_keeper, execute, set_oom_score
+from pier.runtime.process import become, end_without_keeper, execute, set_label, set_oom_score
 from pier.runtime.spec import ExecConfig
 
 JOINED = ns.CLONE_NEWNS | ns.CLONE_NEWUTS | ns.CLONE_NEWIPC | ns.CLONE_NEWNET | ns.CLONE_NEWCGROUP
@@ -60,6 +60,7 @@ class Exec:
         self.step = "oom_score_adj"
         # While /proc is still the host's, and before the program could run with another score.
         set_oom_score("self", self.config["process"])
+        set_label(self.config["process"])
         self.step = "namespace"
         user = ns.CLONE_NEWUSER if self.own_user_namespace else 0
         ns.setns(self.target_pidfd, JOINED | user)

@@ -25,7 +25,7 @@ from pier.kernel import overlay, pty
 from pier.kernel.cgroups import Cgroup, Hierarchies
 from pier.kernel.process import close_range
 from pier.runtime import mounts, protocol, reaper
-from pier.runtime.process import StepError, become, end_without_keeper, execute
+from pier.runtime.process import StepError, become, end_without_keeper, execute, set_label
 from pier.runtime.rootfs import O_PATH_CLOEXEC, Root
 from pier.runtime.spec import Device, KeeperConfig, Spec
 
@@ -104,6 +104,9 @@ class Init:
             self._expect("mapped")
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
+        set_label(self.spec["process"])
+        if self.linux.get("mountLabel"):
+            raise StepError("selinux", "SELinux labels are not supported")
         self.step = "namespace"
         self._join()
         if self.loopback_is_down:

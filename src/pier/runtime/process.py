@@ -79,8 +79,8 @@ def become(
     permitted = capabilities.mask(caps.get("permitted", ())) & available
     inheritable = capabilities.mask(caps.get("inheritable", ())) & available
     ambient = capabilities.mask(caps.get("ambient", ())) & available
-    if identity.uid != 0:
-        # As Docker: a user that is not root gets none but the ambient ones.
+    if user and identity.uid != 0:
+        # As Docker, which makes this of a user by name: not root, none but the ambient ones.
         effective &= ambient
         permitted &= ambient
     capabilities.capset(effective, permitted, inheritable)
@@ -118,6 +118,29 @@ def set_oom_score(pid: int | str, process: Process) -> None:
         return
     finally:
         os.close(fd)
+
+
+def set_label(process: Process) -> None:
+    """Ask for the AppArmor profile of the program to come, aa_change_onexec(2).
+
+    Needs the host's /proc, where no container can have put another file. Raises StepError.
+    """
+    if process.get("selinuxLabel"):
+        raise StepError("selinux", "SELinux labels are not supported")
+    profile = process.get("apparmorProfile")
+    if not profile:
+        return
+    own = "/proc/self/attr/apparmor/exec"
+    path = own if os.path.exists(own) else "/proc/self/attr/exec"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, f"exec {profile}".encode())
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        text = f"unable to apply apparmor profile {profile!r}: {_text(exc)}"
+        raise StepError("apparmor", text, exc.errno or 0) from exc
 
 
 def execute(path: str, args: list[str], env: dict[str, str]) -> None:
