@@ -274,11 +274,18 @@ def test_a_terminal_needs_devpts(room: Room):
 def test_signals_are_as_a_program_expects(room: Room):
     for options in ({}, {"init": True}, {"tty": True}):
         out = room.run(["grep", "-E", "Sig(Ign|Blk|Cgt)", "/proc/self/status"], **options).stdout
-        assert [int(line.split()[1], 16) for line in out.splitlines()] == [0, 0, 0], options
+        assert _masks(out.splitlines()) == [0, 0, 0], options
     box = room.started(["sleep", "100"])
     client = box.exec("x", ["grep", "-E", "Sig(Ign|Blk|Cgt)", "/proc/self/status"])
-    lines = client.streams()[0].splitlines()
-    assert [int(line.split()[1], 16) for line in lines] == [0, 0, 0]
+    assert _masks(client.streams()[0].splitlines()) == [0, 0, 0]
+
+
+def _masks(lines: list[str]) -> list[int]:
+    """Read the masks without signals 32 and 33, which are glibc's own.
+
+    Nobody can set them through glibc, and GNU make 4.3 starts its children with them ignored.
+    """
+    return [int(line.split()[1], 16) & ~(0b11 << 31) for line in lines]
 
 
 def test_init_reaps_and_passes_on(room: Room):
