@@ -222,7 +222,7 @@ class House:
         return {container.name: container.record.State.Status for container in store}
 
     async def close(self):
-        self.exits.close()
+        await self.exits.close()
         await self.tasks.close()
         self.executor.shutdown()
         self.directories.close()
@@ -522,7 +522,7 @@ async def test_recovery(house):
     orphan = "f" * 64
     house.directories.make(orphan)
     os.mkdir(house.directories.bundle(orphan))
-    house.exits.close()
+    await house.exits.close()
     house.store = ContainerStore(house.database)
     house.store.load()
     object.__setattr__(house.services, "store", house.store)

@@ -95,7 +95,7 @@ class Engine:
     async def _wire(self, services: Services, database: Database) -> None:
         remover = Remover(services)
         exits = Exits(services, remover)
-        self._closers.callback(exits.close)
+        self._closers.push_async_callback(exits.close)
         launcher = Launcher(services, exits, remover)
         self.execs = Execs(services)
         exits.connect(

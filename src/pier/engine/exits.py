@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 KILLED = 137
 CLEANING_DELAY_S = 0.002
+CLOSE_TIMEOUT_S = 2.0
 KEEPER_KILLED = "the keeper of this container was killed"
 
 
@@ -32,6 +33,7 @@ class Exits:
         self._services = services
         self._remover = remover
         self._closing = False
+        self._ending: set[Run] = set()
 
     def connect(
         self,
@@ -45,11 +47,15 @@ class Exits:
         self.exec_exited = exec_exited
         self._run_ended = run_ended
 
-    def close(self) -> None:
-        """From now on a lost channel means that pierd ends, not the keeper.
+    async def close(self) -> None:
+        """Wait for the keepers of what has ended, not for ever; from then on hear no more.
 
-        What happens meanwhile the next pierd finds in the bundle.
+        A lost channel means now that pierd ends, not the keeper. What happens meanwhile the next
+        pierd finds in the bundles.
         """
+        ending = [run.gone for run in self._ending]
+        if ending:
+            await asyncio.wait(ending, timeout=CLOSE_TIMEOUT_S)
         self._closing = True
 
     def listener(self, run: Run) -> "RunListener":
@@ -63,6 +69,8 @@ class Exits:
         if run.exited or self._closing:
             return
         run.exited = True
+        if not run.gone.done():
+            self._ending.add(run)
         container = run.container
         record = container.record
         state = record.State
@@ -123,7 +131,11 @@ class Exits:
 
     def _clean(self, run: Run) -> None:
         """Take away what a run had outside its data directory; a new run may begin."""
-        self._services.keepers.clean(run.container.id, run.cgroup)
+        try:
+            self._services.keepers.clean(run.container.id, run.cgroup)
+        except OSError:
+            log.exception("what container %s left was not cleaned away", run.container.id)
+        self._ending.discard(run)
         if not run.gone.done():
             run.gone.set_result(None)
 
