@@ -84,6 +84,18 @@ def test_rotation_keeps_the_newest_files(tmp_path):
     assert all(p.stat().st_size < 500 for p in tmp_path.iterdir())
 
 
+def test_one_large_read_is_cut_at_records(tmp_path):
+    path = tmp_path / "log"
+    log = JsonLog(str(path), 1000, 4)
+    log.write("stdout", b"".join(b"line %d\n" % number for number in range(200)))
+    log.finish()
+    names = ["log.3", "log.2", "log.1", "log"]
+    kept = [int(r["log"].split()[1]) for name in names for r in read(tmp_path / name)]
+    assert kept == list(range(kept[0], 200))
+    assert len(kept) > 20
+    assert all((tmp_path / name).stat().st_size < 1100 for name in names)
+
+
 def test_one_file_is_begun_anew(tmp_path):
     path = tmp_path / "log"
     log = JsonLog(str(path), 200, 1)

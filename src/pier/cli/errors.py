@@ -8,7 +8,7 @@ Exit             nothing to print: the status is a container's
 """
 
 
-class Failure(Exception):  # noqa: N818 - it is what the user sees, not a fault of the program
+class Failure(Exception):
     """`str()` is the whole text for stderr; `status` is the exit status."""
 
     def __init__(self, message: str, status: int = 1) -> None:
@@ -33,7 +33,7 @@ class UsageError(Failure):
     """The command line is wrong; `str()` holds the usage lines as well."""
 
 
-class Exit(Exception):  # noqa: N818 - nothing went wrong
+class Exit(Exception):
     """End now with `status`, printing nothing."""
 
     def __init__(self, status: int) -> None:

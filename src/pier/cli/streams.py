@@ -23,7 +23,7 @@ _STDIN_BYTES = 64 * 1024
 _HEADER_BYTES = 8
 
 
-class Detached(Exception):  # noqa: N818 - the user asked for it
+class Detached(Exception):
     """The user typed the detach keys."""
 
 

@@ -41,12 +41,12 @@ class JsonLog:
         self._partial = {"stdout": b"", "stderr": b""}
         self._second = 0
         self._second_text = ""
-        self._open()
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(self.path, flags, 0o640)
+        self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return os.open(self.path, flags, 0o640)
 
     def write(self, stream: str, data: bytes) -> None:
         """Log what was read from `stream`, "stdout" or "stderr"."""
@@ -78,9 +78,30 @@ class JsonLog:
         self._write_out(b"".join(_records(part, end) for part in parts if part))
 
     def _write_out(self, records: bytes) -> None:
-        if self.max_size and self._size >= self.max_size:
-            self._rotate()
         view = memoryview(records)
+        while view:
+            if self.max_size:
+                room = self._room(records, len(records) - len(view))
+                if room < len(view):
+                    self._write_all(view[:room])
+                    view = view[room:]
+                    self._rotate()
+                    continue
+            self._write_all(view)
+            return
+
+    def _room(self, records: bytes, start: int) -> int:
+        """How many bytes of whole records from `start` on fit into the file; at least one record.
+
+        A file may be one record larger than `max_size`, as Docker's, which looks before it writes.
+        """
+        left = self.max_size - self._size
+        if left <= 0 and self._size:
+            return 0
+        end = records.find(b"\n", start + max(left, 1) - 1)
+        return (end + 1 if end >= 0 else len(records)) - start
+
+    def _write_all(self, view: memoryview) -> None:
         while view:
             try:
                 written = os.write(self._fd, view)
@@ -99,11 +120,14 @@ class JsonLog:
                 _rename(self.path, f"{self.path}.1")
             else:
                 os.truncate(self.path, 0)
-            os.close(self._fd)
-            self._open()
+            fd = self._open()
         except OSError:
             # The directory cannot be written: go on in the file that is open.
-            self._size = 0
+            pass
+        else:
+            os.close(self._fd)
+            self._fd = fd
+        self._size = 0
 
     def _timestamp(self) -> str:
         now = time.time_ns()

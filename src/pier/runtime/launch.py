@@ -119,6 +119,8 @@ def launch_init(
     join_session_keyring(f"_ses.{config['id']}")
 
     def child() -> NoReturn:
+        # The end of the keeper has to show as the end of its socket.
+        sync.close()
         Init(
             spec,
             config,
@@ -192,6 +194,8 @@ def launch_exec(
         raise
 
     def child() -> NoReturn:
+        # The end of the keeper has to show as the end of its socket.
+        sync.close()
         assert stdio is not None
         Exec(
             config,
