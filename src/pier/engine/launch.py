@@ -108,7 +108,7 @@ class Launcher:
         except BaseException:
             await self._abandon(container, run)
             raise
-        self._record_start(container, run, pid)
+        self.record_start(container, run, pid)
 
     async def _hand_over_held(self, container: Container, run: Run) -> None:
         """Give the keeper the clients that attached before the start."""
@@ -141,7 +141,8 @@ class Launcher:
                 log.debug("the keeper of %s ended before its farewell", container.id)
         await run.gone
 
-    def _record_start(self, container: Container, run: Run, pid: int) -> None:
+    def record_start(self, container: Container, run: Run, pid: int) -> None:
+        """Record that the process runs, and let what happened to it meanwhile be looked at."""
         state = container.record.State
         move(state, Move.STARTED)
         state.Pid = pid

@@ -59,8 +59,7 @@ class Recovery:
             move(container.record.State, Move.GAVE_UP)
             self._exits.save(container)
         if status not in ("running", "paused"):
-            # A pierd killed between the start of the process and its recording leaves this one.
-            services.keepers.clean(container.id, cgroup)
+            await self._adopt(container, cgroup)
             return
         run = Run(container, cgroup=cgroup, starting=False)
         container.run = run
@@ -73,6 +72,23 @@ class Recovery:
         with contextlib.suppress(PierError):
             # Also a barrier: an exit from before is handled when this is answered.
             await self._agree(container, run)
+
+    async def _adopt(self, container: Container, cgroup: str) -> None:
+        """Take up a run that was never recorded: its pierd was killed between start and record."""
+        keepers = self._services.keepers
+        run = Run(container, cgroup=cgroup)
+        run.keeper = await keepers.reconnect(container.id, self._exits.listener(run))
+        found = None
+        if run.keeper is not None:
+            with contextlib.suppress(PierError):
+                found = await run.keeper.state()
+        if found is None or found.status not in ("running", "paused"):
+            run.exited = True
+            keepers.clean(container.id, cgroup)
+            return
+        container.run = run
+        self._launcher.record_start(container, run, found.pid)
+        await self._agree(container, run)
 
     async def _agree(self, container: Container, run: Run) -> None:
         """Ask a keeper that was found how its container is, and record that."""
