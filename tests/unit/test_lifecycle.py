@@ -367,7 +367,7 @@ async def test_killing_what_is_paused_thaws_it(house):
         await house.containers.start("web")
     await house.containers.kill("web", signal="")
     assert container.record.State.Status == "exited"
-    with pytest.raises(Conflict, match="is not running"):
+    with pytest.raises(Conflict, match="is not paused"):
         await house.containers.unpause("web")
 
 
@@ -411,7 +411,7 @@ async def test_removing(house):
     with pytest.raises(Conflict) as failure:
         await house.containers.remove("web", force=False, volumes=False, link=False)
     assert failure.value.message == (
-        'cannot remove container "/web": container is running: '
+        'cannot remove container "web": container is running: '
         "stop the container before removing or force remove"
     )
     removals = await asyncio.gather(

@@ -5,7 +5,8 @@ ambiguous prefix. The longer verbs are modules of their own; what is here fits a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Iterator
 
 from pier.engine import listing, top
 from pier.engine.attach import Attachment, check_attachable
@@ -18,11 +19,12 @@ from pier.engine.log_stream import stream_log
 from pier.engine.logs import LogQuery
 from pier.engine.removal import Remover
 from pier.engine.services import Services
+from pier.engine.signals import parse_signal
 from pier.engine.sizes import tree_size
 from pier.engine.states import ALIVE, RUNNING, Move, move
 from pier.engine.stopping import Stopper
 from pier.engine.waits import wait_for
-from pier.errors import Conflict, InvalidParameter, PierError, Unsupported
+from pier.errors import Conflict, InvalidParameter, NotModified, PierError, Unsupported
 from pier.kernel.cgroups import Cgroup
 from pier.model.api_containers import (
     AttachOptions,
@@ -117,17 +119,23 @@ class Containers:
 
     async def stop(self, ref: str, *, signal: str, timeout_s: int | None) -> None:
         """Raises NotModified when it does not run, InvalidParameter for the signal."""
-        await self._stopper.stop(self._get(ref), signal_text=signal, timeout_s=timeout_s)
+        container = self._get(ref)
+        with _wrapped(f"cannot stop container: {ref}: "):
+            number = parse_signal(signal) if signal else None
+            await self._stopper.stop(container, number, timeout_s)
 
     async def restart(self, ref: str, *, signal: str, timeout_s: int | None) -> None:
-        await self._stopper.restart(self._get(ref), signal_text=signal, timeout_s=timeout_s)
+        """Raises InvalidParameter for the signal, and what a start raises."""
+        container = self._get(ref)
+        with _wrapped(f"Cannot restart container {ref}: "):
+            number = parse_signal(signal) if signal else None
+            await self._stopper.restart(container, number, timeout_s)
 
     async def kill(self, ref: str, *, signal: str) -> None:
         """Raises Conflict when it does not run, InvalidParameter for the signal."""
-        try:
-            await self._stopper.kill(self._get(ref), signal)
-        except Conflict as exc:
-            raise Conflict(f"cannot kill container: {ref}: {exc.message}") from exc
+        with _wrapped(f"cannot kill container: {ref}: "):
+            number = parse_signal(signal or "SIGKILL")
+            await self._stopper.kill(self._get(ref), number)
 
     async def pause(self, ref: str) -> None:
         """Freeze all processes. Raises Conflict unless it runs."""
@@ -147,7 +155,7 @@ class Containers:
         """Thaw all processes. Raises Conflict unless it is paused."""
         container = self._get(ref)
         async with container.lock:
-            if container.record.State.Status in RUNNING - {"paused"}:
+            if container.record.State.Status != "paused":
                 raise Conflict(f"Container {container.id} is not paused")
             await container.keeper.resume()
             self._moved(container, Move.RESUMED, "unpause")
@@ -159,10 +167,8 @@ class Containers:
         container = self._get(ref)
         if name.removeprefix("/") == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
-        try:
-            bare = self._services.store.reserve_name(name)
-        except PierError as exc:
-            raise type(exc)(f"Error when allocating new name: {exc.message}") from exc
+        with _wrapped("Error when allocating new name: "):
+            bare = self._services.store.reserve_name(f"/{name.removeprefix('/')}")
         old_name = container.name
         self._services.store.rename(container, bare)
         self._services.events.container(container.record, "rename", {"oldName": f"/{old_name}"})
@@ -284,6 +290,17 @@ class Containers:
         except PierError:
             shared = 0  # the image was removed by force
         return written, written + shared
+
+
+@contextlib.contextmanager
+def _wrapped(prefix: str) -> Iterator[None]:
+    """Say in an error what was being done; NotModified is none."""
+    try:
+        yield
+    except NotModified:
+        raise
+    except PierError as exc:
+        raise type(exc)(prefix + exc.message) from exc
 
 
 def _check_alive(container: Container) -> None:

@@ -32,7 +32,8 @@ def joined_namespaces(container: Container, store: ContainerStore) -> Sandbox:
     host = container.record.HostConfig
     hostname = ""
     if host.NetworkMode.startswith(PREFIX):
-        hostname = store.get(host.NetworkMode.removeprefix(PREFIX)).record.Config.Hostname
+        with contextlib.suppress(NotFound):  # which is told below
+            hostname = store.get(host.NetworkMode.removeprefix(PREFIX)).record.Config.Hostname
     return Sandbox(
         pid=_namespace(host.PidMode, "pid", "PID", store),
         ipc=_namespace(host.IpcMode, "ipc", "IPC", store),
@@ -44,7 +45,10 @@ def joined_namespaces(container: Container, store: ContainerStore) -> Sandbox:
 def _namespace(mode: str, file: str, called: str, store: ContainerStore) -> str | None:
     if not mode.startswith(PREFIX):
         return None
-    other = store.get(mode.removeprefix(PREFIX))
+    try:
+        other = store.get(mode.removeprefix(PREFIX))
+    except NotFound as exc:
+        raise NotFound(f"joining {called} namespace of container: {exc.message}") from exc
     state = other.record.State
     if state.Restarting:
         raise Conflict(f"Container {other.id} is restarting, wait until the container is running")

@@ -1,6 +1,6 @@
 """GET /containers/json: which containers are wanted, and a row for each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pier.engine.container import Container
@@ -29,7 +29,7 @@ FILTERS = frozenset(
     }
 )
 STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
-HEALTHS = ("starting", "healthy", "unhealthy", "none")
+HEALTHS = ("none", "starting", "healthy", "unhealthy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,10 @@ def select(filters: Filters, *, all_: bool, store: ContainerStore, images: Image
     """Check a list's filters. Raises InvalidParameter for a bad value, NotFound for `before`."""
     for status in filters.get("status"):
         if status not in STATUSES:
-            raise InvalidParameter(
-                f"invalid filter 'status={status}': must be one of {', '.join(STATUSES)}"
-            )
+            raise _bad_value("status", status, "state", STATUSES)
     for health in filters.get("health"):
         if health not in HEALTHS:
-            raise InvalidParameter(f"Unrecognised filter value for health: {health}")
+            raise _bad_value("health", health, "health", HEALTHS)
     for key in ("expose", "publish"):
         for value in filters.get(key):
             _check_port(key, value)
@@ -156,11 +154,20 @@ def _created(container: Container) -> int:
     return parse_rfc3339(container.record.Created)
 
 
+def _bad_value(key: str, value: str, kind: str, known: Sequence[str]) -> InvalidParameter:
+    return InvalidParameter(
+        f"invalid filter '{key}={value}': invalid value for {kind} ({value}): "
+        f"must be one of {', '.join(known)}"
+    )
+
+
 def _exit_code(value: str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise InvalidParameter(f"invalid filter 'exited={value}'") from None
+        raise InvalidParameter(
+            f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
+        ) from None
 
 
 def _ancestors(refs: tuple[str, ...], images: ImageStore) -> frozenset[str]:

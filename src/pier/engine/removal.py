@@ -19,7 +19,7 @@ class Remover:
         status = container.record.State.Status
         if status not in RUNNING or force:
             return
-        refused = f'cannot remove container "/{container.name}": container is {status}'
+        refused = f'cannot remove container "{ref}": container is {status}'
         if status == "paused":
             raise Conflict(f"{refused} and must be unpaused first")
         raise Conflict(f"{refused}: stop the container before removing or force remove")

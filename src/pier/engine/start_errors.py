@@ -1,7 +1,7 @@
 """Why a process did not start, in dockerd's words and exit codes.
 
-dockerd reads runc's text to find out what went wrong; here the step and the errno say it. See moby
-daemon/errors.go, translateContainerdStartErr, and docker run's table of exit codes.
+dockerd reads runc's text to find out what went wrong; here the step and the errno say it. Texts
+and codes are those of dockerd 28.5 with runc 1.3, as the client ring finds them.
 """
 
 import errno
@@ -15,13 +15,13 @@ UNKNOWN_USER = 1
 
 CREATE_FAILURE_TEXT = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-    "runc create failed: unable to start container process: {}: unknown"
+    "runc create failed: unable to start container process: {}"
 )
-EXEC_FAILURE_TEXT = (
-    "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown"
-)
+EXEC_FAILURE_TEXT = "OCI runtime exec failed: exec failed: unable to start container process: {}"
 
 _CANNOT_BE_INVOKED = frozenset({errno.EACCES, errno.EISDIR, errno.ENOEXEC, errno.EPERM})
+# What runc does itself, before there is an init that could report an error.
+_BEFORE_INIT = frozenset({"cgroup", "clone", "namespace"})
 _NOT_A_DIRECTORY = (
     ": Are you trying to mount a directory onto a file (or vice-versa)? "
     "Check if the specified host path exists and is the expected type"
@@ -38,7 +38,8 @@ def translate_start(failure: StartFailed, working_dir: str) -> tuple[int, PierEr
         return UNKNOWN_FAILURE, Internal(failure.message)
     if failure.step == "chdir" and failure.errno == errno.ENOTDIR:
         return UNKNOWN_FAILURE, Internal(f"Cannot mkdir: {working_dir} is not a directory")
-    message = CREATE_FAILURE_TEXT.replace("{}", failure.message)
+    origin = "" if failure.step in _BEFORE_INIT else "error during container init: "
+    message = CREATE_FAILURE_TEXT.replace("{}", origin + failure.message)
     code = _command_code(failure)
     if code:
         return code, InvalidParameter(message)

@@ -24,9 +24,8 @@ class Stopper:
         self._exits = exits
         self._launcher = launcher
 
-    async def kill(self, container: Container, signal_text: str) -> None:
+    async def kill(self, container: Container, number: int) -> None:
         """Send a signal; after SIGKILL, wait until the exit was recorded. Raises Conflict."""
-        number = parse_signal(signal_text) if signal_text else int(signal.SIGKILL)
         if number == signal.SIGKILL:
             await self.kill_and_wait(container)
         else:
@@ -42,22 +41,20 @@ class Stopper:
         finally:
             exited.cancel()
 
-    async def stop(self, container: Container, *, signal_text: str, timeout_s: int | None) -> None:
+    async def stop(self, container: Container, number: int | None, timeout_s: int | None) -> None:
         """Stop as asked, as the container says, or with SIGTERM and 10 s; then with SIGKILL.
 
-        A negative time is for ever. Raises NotModified when it does not run, InvalidParameter.
+        A negative time is for ever. Raises NotModified when it does not run.
         """
-        number = parse_signal(signal_text) if signal_text else _stop_signal(container)
         await _settle(container)
         if not _is_running(container):
             raise NotModified("Container is already stopped")
         await self._stop(container, number, timeout_s)
 
     async def restart(
-        self, container: Container, *, signal_text: str, timeout_s: int | None
+        self, container: Container, number: int | None, timeout_s: int | None
     ) -> None:
         """Stop it when it runs, and start it. Neither --rm nor a restart policy gets in between."""
-        number = parse_signal(signal_text) if signal_text else _stop_signal(container)
         container.is_restarted_by_user = True
         try:
             if _is_running(container):
@@ -67,13 +64,13 @@ class Stopper:
         await self._launcher.start(container)
         self._services.events.container(container.record, "restart")
 
-    async def _stop(self, container: Container, number: int, timeout_s: int | None) -> None:
+    async def _stop(self, container: Container, number: int | None, timeout_s: int | None) -> None:
         if timeout_s is None:
             configured = container.record.Config.StopTimeout
             timeout_s = DEFAULT_TIMEOUT_S if configured is None else configured
         exited = container.wait_exit()
         try:
-            await self._send(container, number, is_stop=True)
+            await self._send(container, number or _stop_signal(container), is_stop=True)
             if _is_running(container):
                 async with asyncio.timeout(None if timeout_s < 0 else timeout_s):
                     await asyncio.shield(exited)

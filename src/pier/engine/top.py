@@ -21,7 +21,7 @@ async def run_ps(arguments: str) -> str:
         raise Internal("ps is not installed on this host (Debian: apt install procps)") from exc
     output, complaint = await process.communicate()
     if process.returncode:
-        said = complaint.decode(errors="replace").strip()
+        said = complaint.decode(errors="replace").strip().partition("\n")[0]
         raise InvalidParameter(f"ps: {said or f'exit status {process.returncode}'}")
     return output.decode(errors="replace")
 
