@@ -192,14 +192,14 @@ class Init:
     def _mount_all(self, root: Root) -> None:
         for entry in self.spec.get("mounts", []):
             self.step = "mount"
-            in_host_cgroups = None
+            cgroup = None
             if entry.get("type") in ("cgroup", "cgroup2"):
                 self._enter_cgroup()
                 self.step = "mount"
-                if "cgroup" not in self.new and "cgroup" not in self.joined:
-                    in_host_cgroups = self.config["cgroup"]
+                if "cgroup" not in self.joined:
+                    cgroup = self.config["cgroup"]
             try:
-                kept = mounts.attach(root, entry, self.hierarchies, in_host_cgroups)
+                kept = mounts.attach(root, entry, self.hierarchies, cgroup)
             except OSError as exc:
                 raise StepError("mount", _mount_error(entry.get("source", ""), entry["destination"], exc),
                                 exc.errno or 0) from exc  # fmt: skip

@@ -362,8 +362,11 @@ class Keeper:
     def _record(self, record: Mapping[str, object]) -> None:
         path = os.path.join(self.bundle, "exit.json")
         try:
-            with open(path + ".tmp", "w", encoding="ascii") as file:
-                json.dump(record, file)
+            fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, json.dumps(record).encode())
+            finally:
+                os.close(fd)
             os.rename(path + ".tmp", path)
         except OSError:
             # The disk is full: pierd, if it listens, is told all the same.

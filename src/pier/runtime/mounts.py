@@ -101,7 +101,7 @@ class Options:
 def attach(root: Root, entry: Mount, hierarchies: Hierarchies, cgroup: str | None) -> int | None:
     """Make the mount that `entry` describes and attach it in the root.
 
-    `cgroup` is the container's cgroup when it lives in the host's cgroup namespace, else None.
+    `cgroup` is the container's cgroup, None when it joined another cgroup namespace.
     Returns the mount's descriptor, the caller's to close, for the file systems whose contents the
     set-up goes on to use (proc, devpts), so that it need not trust a path for them; else None.
     Raises OSError.
@@ -146,42 +146,39 @@ def _attach_bind(root: Root, source: str, destination: str, options: Options) ->
 def _attach_cgroup(
     root: Root, destination: str, options: Options, hierarchies: Hierarchies, cgroup: str | None
 ) -> None:
-    """Show the cgroups at `destination`: the container's own ones, or the host's of its group.
+    """Show the container's own cgroups at `destination`.
 
-    On cgroup v1 a tmpfs holds one mount a hierarchy. In the host's cgroup namespace a new v1 mount
-    would show the whole hierarchy, so the container's own directory is bound instead.
+    cgroup v2 is one mount. On v1 a tmpfs holds the container's directory of each hierarchy, bound:
+    it is what a new mount in a cgroup namespace shows, in half the calls, and in the host's cgroup
+    namespace a new mount would show the whole hierarchy. Without `cgroup`, where a namespace was
+    joined whose root we do not know, they are new mounts.
     """
+    plain = mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC
+    readonly = options.attr_set & mnt.MOUNT_ATTR_RDONLY
+    homes = {os.path.basename(h.mount): h.mount for h in hierarchies.all}
+    directory_fd = -1
     for kind, target, data in namespace_mounts(hierarchies):
         if kind == "symlink":
-            _link(root, destination, target, data)
+            os.symlink(data, target, dir_fd=directory_fd)
             continue
         if cgroup is not None and kind == "cgroup":
-            own = next(h.mount for h in hierarchies.all if os.path.basename(h.mount) == target)
-            own += cgroup
-            mount_fd = mnt.open_tree(mnt.AT_FDCWD, own, mnt.OPEN_TREE_CLONE)
+            mount_fd = mnt.open_tree(mnt.AT_FDCWD, homes[target] + cgroup, mnt.OPEN_TREE_CLONE)
         else:
-            mount_fd = mnt.new_mount(
-                kind, Options(data.split(",")).data if data else (), source=kind
-            )
+            words = Options(data.split(",")).data if data else ()
+            mount_fd = mnt.new_mount(kind, words, source=kind)
         try:
-            attributes = mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC
-            if kind != "tmpfs":
-                attributes |= options.attr_set
-            mnt.mount_setattr(mount_fd, attributes)
-            root.attach(mount_fd, os.path.join(destination, target), directory=True)
+            mnt.mount_setattr(mount_fd, plain | (0 if kind == "tmpfs" else options.attr_set))
+            if directory_fd < 0:
+                root.attach(mount_fd, destination, directory=True)
+                directory_fd = root.open(destination, O_PATH_CLOEXEC | os.O_DIRECTORY)
+            else:
+                # In the tmpfs that we have just made: nobody else has anything in it.
+                os.mkdir(target, 0o755, dir_fd=directory_fd)
+                target_fd = os.open(target, O_PATH_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory_fd)
+                mnt.move_mount(mount_fd, target_fd)
+                os.close(target_fd)
         finally:
             os.close(mount_fd)
-    if options.attr_set & mnt.MOUNT_ATTR_RDONLY:
-        target_fd = root.open(destination)
-        try:
-            mnt.mount_setattr(target_fd, mnt.MOUNT_ATTR_RDONLY)
-        finally:
-            os.close(target_fd)
-
-
-def _link(root: Root, directory: str, name: str, target: str) -> None:
-    directory_fd = root.open(directory, O_PATH_CLOEXEC | os.O_DIRECTORY)
-    try:
-        os.symlink(target, name, dir_fd=directory_fd)
-    finally:
-        os.close(directory_fd)
+    if readonly:
+        mnt.mount_setattr(directory_fd, readonly)
+    os.close(directory_fd)

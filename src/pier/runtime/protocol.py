@@ -39,10 +39,12 @@ import os
 import socket
 from typing import Any
 
-MAX_PACKET = 1 << 18
 MAX_FDS = 16
-# A socket's buffer takes some 200 KiB, an exec's arguments and environment may have 2 MiB.
+# A socket's buffer takes some 200 KiB, an exec's arguments and environment may have 2 MiB. What is
+# received into is small enough to come from the heap: larger buffers are mapped, and faulted in,
+# anew for every packet.
 SPILL_BYTES = 1 << 16
+MAX_PACKET = SPILL_BYTES + 4096
 MAX_SPILLED = 1 << 26
 
 SPILLED = "spilled"
