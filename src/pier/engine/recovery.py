@@ -84,6 +84,8 @@ class Recovery:
                 found = await run.keeper.state()
         if found is None or found.status not in ("running", "paused"):
             run.exited = True
+            if run.keeper is not None:
+                await run.keeper.bye()
             keepers.clean(container.id, cgroup)
             return
         container.run = run
