@@ -1,6 +1,7 @@
 """`docker run -it` on a real pseudo-terminal: size, keys, signals, detach and attach again."""
 
 import pexpect
+import pytest
 
 from engine_process import Client, wait_until
 
@@ -23,11 +24,18 @@ def test_resize_reaches_the_container(docker: Client, image: str) -> None:
     terminal = docker.terminal("run", "-it", "--rm", image)
     try:
         terminal.expect("/ # ")
-        terminal.setwinsize(44, 123)
         terminal.sendline(
             "while test \"$(stty size)\" != '44 123'; do sleep 0.05; done; echo re''sized"
         )
-        terminal.expect("resized")
+        # The docker CLI may print the prompt before it listens for SIGWINCH: change the size until
+        # it has heard of it.
+        for _ in range(40):
+            terminal.setwinsize(40, 100)
+            terminal.setwinsize(44, 123)
+            if terminal.expect(["resized", pexpect.TIMEOUT], timeout=0.5) == 0:
+                break
+        else:
+            pytest.fail(f"the size never arrived: {terminal.before}")
     finally:
         terminal.close(force=True)
 
