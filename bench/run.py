@@ -25,6 +25,7 @@ from dockerd import Dockerd, find_root  # noqa: E402
 
 from busybox_image import NAME, docker_archive, root_tar  # noqa: E402 - found by the line above
 from engine_process import Client, EngineProcess  # noqa: E402
+from pier import __version__  # noqa: E402
 
 WARM_UP = 3
 STREAM_BYTES = 200_000_000
@@ -168,7 +169,8 @@ def start_up(engine: EngineProcess, runs: int) -> Iterator[str]:
 def machine(pier: Client, dockerd: Client) -> Iterator[str]:
     template = "{{.Server.Version}} (API {{.Server.APIVersion}})"
     cli = pier("version", "--format", "{{.Client.Version}}").stdout.strip()
-    yield f"- Pier {pier('version', '--format', template).stdout.strip()}"
+    announced = pier("version", "--format", template).stdout.strip()
+    yield f"- Pier {__version__}, answering as {announced}"
     yield f"- dockerd {dockerd('version', '--format', template).stdout.strip()}, out of Debian sid"
     yield f"- docker command line {cli}, the same for both"
     yield f"- Linux {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs"

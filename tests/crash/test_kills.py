@@ -1,9 +1,11 @@
 """SIGKILL for pierd, for the zygote, for a keeper, each once and where it hurts."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 
 from busybox_image import NAME
 from engine_process import EngineProcess, wait_until
@@ -54,6 +56,23 @@ def say(sock: socket.socket, word: str) -> str:
     sock.sendall(word.encode() + b"\n")
     frame = sock.recv(8, socket.MSG_WAITALL)
     return sock.recv(int.from_bytes(frame[4:], "big"), socket.MSG_WAITALL).decode()
+
+
+def test_a_container_whose_start_was_not_recorded_goes_on(engine):
+    pid = run(engine, "unrecorded", "sleep 300")
+    engine.kill()
+    # As a pierd leaves it that is killed between the start of the process and the record.
+    with contextlib.closing(sqlite3.connect(f"{engine.data_root}/pier.db")) as db, db:
+        ((record,),) = db.execute("SELECT record FROM containers").fetchall()
+        changed = json.loads(record)
+        changed["State"].update(Status="created", Running=False, Pid=0)
+        db.execute("UPDATE containers SET record = ?", (json.dumps(changed).encode(),))
+    engine.start()
+    found = state(engine, "unrecorded")
+    assert (found["Running"], found["Pid"]) == (True, pid)
+    assert engine.docker("exec", "unrecorded", "echo", "in").stdout == "in\n"
+    engine.docker("rm", "-f", "unrecorded")
+    assert parent(pid) == 0
 
 
 def test_containers_and_streams_go_on_without_pierd(engine):

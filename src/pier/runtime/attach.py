@@ -2,7 +2,7 @@
 
 The socket is the client's own, passed down from pierd: output goes from the container's pipe to the
 client with one copy, whatever pierd does meanwhile. What does not fit the socket waits in a queue;
-a long queue makes the owner stop reading the container's output (`Stdio.throttle`), as a full
+a long queue makes the owner stop reading the container's output (`Streams`), as a full
 pipe would.
 """
 

@@ -18,7 +18,7 @@ import socket
 import stat
 
 from pier.kernel import capabilities, seccomp
-from pier.kernel.process import PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
+from pier.kernel.process import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
 from pier.runtime import users
 from pier.runtime.spec import Process
 
@@ -57,11 +57,11 @@ def become(
     caps = process.get("capabilities", {})
     capabilities.drop_bounding(capabilities.mask(caps.get("bounding", ())))
     _own_stdio(identity.uid)
-    prctl(PR_SET_KEEPCAPS, 1)
+    capabilities.set_keepcaps(True)
     os.setgroups(identity.additional_gids)
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
-    prctl(PR_SET_KEEPCAPS, 0)
+    capabilities.set_keepcaps(False)
     available = capabilities.permitted()
     if identity.uid != 0:
         # The change of uid emptied the effective set; loading a filter needs CAP_SYS_ADMIN in it.

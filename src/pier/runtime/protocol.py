@@ -14,13 +14,14 @@ time-out set by their owner.
         {"op": "attach", "seq", "stdin", "stdout", "stderr", "detach_keys", "pending"}  + [client]
         {"op": "start", "seq"}                    answer {"re", "pid"}
         {"op": "exec", "seq", "exec": id, "config": ExecConfig,
-                 "stdout", "stderr", "detach_keys", "pending"}  + [client]?   answer {"re", "pid"}
+                 "stdin", "stdout", "stderr", "detach_keys", "pending", "failure_text"}
+                 + [client]?                      answer {"re", "pid"}
         {"op": "resize", "seq", "height", "width", "exec": id?}
         {"op": "kill", "seq", "signal"}
         {"op": "pause" | "resume", "seq"}
         {"op": "update", "seq", "resources": Resources}
         {"op": "state", "seq"}                    answer {"re", "pid", "status", "execs": {id: pid}}
-        {"op": "bye", "seq"}                      the exit is known: the keeper may end
+        the end of the requests                   the keeper closes; unstarted, it ends
     keeper → pierd (every connected one)
         {"ev": "exit", "code", "oom": bool, "at": nanoseconds since the epoch}
         {"ev": "exec-exit", "exec": id, "code"}

@@ -14,15 +14,25 @@ KINDS = ("network", "ipc", "uts")
 
 
 class Ready:
-    """Namespaces that were made ahead, and the way back to the host's."""
+    """Namespaces that were made ahead, and the way back to the host's.
+
+    Where they cannot be made now (their number is limited, namespaces(7)) none is ready, and the
+    start makes them: it has someone to tell the reason to.
+    """
 
     def __init__(self) -> None:
-        self._host = {}
-        for kind in KINDS:
-            path = f"/proc/self/ns/{ns.PROC_NAMES[kind]}"
-            self._host[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        ns.unshare(ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS)
-        ns.bring_loopback_up()
+        self._host: dict[str, int] = {}
+        try:
+            for kind in KINDS:
+                path = f"/proc/self/ns/{ns.PROC_NAMES[kind]}"
+                self._host[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            ns.unshare(ns.CLONE_NEWNET | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS)
+        except OSError:
+            for fd in self._host.values():
+                os.close(fd)
+            self._host = {}
+        else:
+            ns.bring_loopback_up()
 
     def take(self, flags: int) -> int:
         """Return which CLONE_NEW* of `flags` are left to make; go back where none was wanted.

@@ -1,12 +1,13 @@
 """The zygote: a small warm Python that forks keepers. Started by pierd as
 
-    python -IS -c "…" with a read-only copy of the interpreter, see `command`
+    python -IS -c "…" with a read-only copy of the interpreter, see `spawn`
 
 It has loaded what a keeper needs and nothing else, so that a fork is all that a container costs;
 `gc.freeze` keeps the collector from writing into pages that the keepers share.
 """
 
 import contextlib
+import errno
 import fcntl
 import gc
 import json
@@ -159,11 +160,18 @@ def main() -> None:
 def _give(
     spares: list[Spare], packet: protocol.Packet, fds: list[int], hierarchies: Hierarchies
 ) -> int:
-    """Give a container to a keeper, a new one if there is no spare; return the keeper's pid."""
-    while True:
-        spare = spares.pop() if spares else Spare(hierarchies)
+    """Give a container to a keeper, a new one if there is no spare; return the keeper's pid.
+
+    Raises OSError when no keeper can be forked, or a new one does not live to take it.
+    """
+    while spares:
+        spare = spares.pop()
         if spare.give(packet, fds):
             return spare.pid
+    spare = Spare(hierarchies)
+    if not spare.give(packet, fds):
+        raise OSError(errno.EPIPE, "the new keeper ended at once")
+    return spare.pid
 
 
 def _wait_for_container(sock: socket.socket, hierarchies: Hierarchies) -> NoReturn:
