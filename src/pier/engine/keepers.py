@@ -341,17 +341,20 @@ class Keepers:
     def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._zygote_pid = zygote.spawn(theirs, sys.stderr.fileno())
+            pid = zygote.spawn(theirs, sys.stderr.fileno())
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        self._zygote = Peer(ours, _ignore, lambda: self._zygote_ended(self._zygote_pid))
+        self._zygote_pid = pid
+        # Its own pid, not whichever is current when it ends.
+        self._zygote = Peer(ours, _ignore, lambda: self._zygote_ended(pid))
 
     def _zygote_ended(self, pid: int) -> None:
         """Reap the zygote, which ends with its socket."""
-        self._zygote_pid = 0
+        if self._zygote_pid == pid:
+            self._zygote_pid = 0
         pidfd = os.pidfd_open(pid)
         loop = asyncio.get_running_loop()
 
