@@ -12,7 +12,9 @@ from pier.build.mounts import bind_sources
 from pier.build.options import BuildOptions
 from pier.build.output import Output, Turns
 from pier.build.plan import Plan, PlannedStage, find_stage, make_plan
+from pier.build.progress import SILENT, Progress
 from pier.build.runner import Tell
+from pier.build.session import ClientSession
 from pier.build.stage import Job, Shop, StageBuild
 from pier.errors import NotFound, PierError
 from pier.images.image import Image
@@ -69,11 +71,19 @@ class Build:
         self._stages: dict[int, asyncio.Task[StageBuild]] = {}
         self._total = len(file.globals) + sum(1 + len(s.stage.instructions) for s in plan.stages)
 
-    async def run(self, tell: Tell) -> Image:
+    async def run(
+        self,
+        tell: Tell,
+        *,
+        progress: Progress = SILENT,
+        session: ClientSession | None = None,
+    ) -> Image:
         """Build to the end; on failure or cancellation nothing goes on. Raises PierError."""
         with self._shop.store.pinned() as pins:
             epoch = self._arguments.epoch
-            self._job = Job(self._options, self._context, self._file.escape, epoch, pins)
+            self._job = Job(
+                self._options, self._context, self._file.escape, epoch, pins, progress, session
+            )
             return await self._run(tell)
 
     async def _run(self, tell: Tell) -> Image:

@@ -24,7 +24,9 @@ from pier.build.failures import BuildFailed, StepFailed
 from pier.build.mounts import parse_mount
 from pier.build.options import BuildOptions
 from pier.build.output import Output
+from pier.build.progress import SILENT, Progress
 from pier.build.runner import Step, StepRunner
+from pier.build.session import ClientSession
 from pier.build.snapshot import Made, adopt, save
 from pier.build.threads import finished
 from pier.build.tree import work_on
@@ -48,13 +50,18 @@ class Shop(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """What the stages of one build share; `pins` keeps the layers that they stand on."""
+    """What the stages of one build share; `pins` keeps the layers that they stand on.
+
+    `session` is None for a client of the classic API.
+    """
 
     options: BuildOptions
     context: Context
     escape: str
     epoch: int | None
     pins: Pins
+    progress: Progress = SILENT
+    session: ClientSession | None = None
 
 
 class StageBuild:
