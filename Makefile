@@ -56,10 +56,11 @@ demo: venv
 	@tools/packages.sh libnftables1 libseccomp2 util-linux procps mmdebstrap
 	@tools/demo.sh
 
+# The peers come from Debian sid into .cache/peers, unless PIER_PEERS_ROOT names a root with them.
 bench: venv
-	@tools/packages.sh busybox-static libnftables1 libseccomp2 util-linux procps mmdebstrap docker-registry
+	@tools/packages.sh busybox-static bubblewrap iperf3 libnftables1 libseccomp2 util-linux procps mmdebstrap docker-registry
+	@.venv/bin/pip --quiet --disable-pip-version-check install --require-hashes -r requirements-bench.lock
 	PATH="$$(tools/docker_cli.sh):$$PATH" .venv/bin/python bench/run.py
-	.venv/bin/python bench/runtime.py
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

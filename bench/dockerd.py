@@ -12,18 +12,22 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-# crun is for runtime.py.
+# crun is for runtime.py, podman and its network tools are for sides.py, buildx for builds.py.
 PACKAGES = (
-    "ca-certificates,docker.io,docker-cli,containerd,runc,crun,iptables,iproute2,procps,libseccomp2"
+    "ca-certificates,docker.io,docker-cli,docker-buildx,containerd,runc,crun,iptables,iproute2,"
+    "procps,libseccomp2,podman,netavark,aardvark-dns,nftables"
 )
+NEEDED = ("usr/sbin/dockerd", "usr/bin/crun", "usr/bin/podman")
 
 # Runs inside the new mount namespace: the root's own /run is fresh, its /tmp is the machine's (so
-# that bind mounts can be compared), `shared` appears as /mnt; the last step replaces this shell.
+# that bind mounts can be compared), `shared` appears as /mnt. It stays, and holds the namespaces:
+# dockerd, started in them, may end and be started again beside its containers.
 ENTER = """
-root=$1 shared=$2; shift 2
+root=$1 shared=$2
 mount --bind "$root" "$root"
 for m in proc sys dev; do mount --rbind "/$m" "$root/$m"; done
 mkdir -p "$root/.old"
@@ -34,7 +38,8 @@ cd "$root"
 pivot_root . .old
 umount -l /.old
 ip link set lo up || true
-exec "$@"
+: > /mnt/ready
+exec sleep infinity
 """
 
 
@@ -44,7 +49,7 @@ def find_root(cache: str) -> str:
     if given:
         return os.path.realpath(given)
     root = os.path.join(cache, "peers", "root")
-    if not all(os.path.exists(os.path.join(root, f)) for f in ("usr/sbin/dockerd", "usr/bin/crun")):
+    if not all(os.path.exists(os.path.join(root, f)) for f in NEEDED):
         staging = root + ".new"
         shutil.rmtree(staging, ignore_errors=True)
         os.makedirs(staging)
@@ -81,37 +86,79 @@ def _mirror() -> str:
 
 
 class Dockerd:
-    """A running dockerd. `host` is its DOCKER_HOST, `pid` its process; a context manager."""
+    """A dockerd of our own, a context manager. `host` is its DOCKER_HOST, `pid` a process in its
+    namespaces for as long as they live, `daemon` dockerd itself.
+    """
 
     def __init__(self, root: str, *flags: str) -> None:
         self.root = root
         self.shared = tempfile.mkdtemp(prefix="pier-dockerd-", dir="/var/tmp")
         self.host = f"unix://{self.shared}/docker.sock"
         self.log = os.path.join(self.shared, "dockerd.log")
-        command = [
-            *("unshare", "--mount", "--net", "--propagation", "private"),
-            *("bash", "-ec", ENTER, "peers", root, self.shared),
-            *("dockerd", "-H", "unix:///mnt/docker.sock", "-p", "/mnt/docker.pid"),
-            *("--data-root", "/mnt/data", "--exec-root", "/run/docker", *flags),
-        ]
         # It leaves the empty parent of its containers' cgroups, which __exit__ removes.
         self._cgroups = _docker_cgroups()
-        with open(self.log, "wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self.pid = self._process.pid
+        self._flags = flags
+        self._process: subprocess.Popen[bytes] | None = None
+        self._holder = subprocess.Popen(
+            [
+                *("unshare", "--mount", "--net", "--propagation", "private"),
+                *("bash", "-ec", ENTER, "peers", root, self.shared),
+            ],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.pid = self._holder.pid
+
+    @property
+    def daemon(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def __enter__(self) -> Self:
+        self._wait_for(lambda: os.path.exists(f"{self.shared}/ready"), self._holder)
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start dockerd and wait until it answers. Raises RuntimeError with its log."""
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *("nsenter", "--mount", "--net", "--target", str(self.pid)),
+                    *("dockerd", "-H", "unix:///mnt/docker.sock", "-p", "/mnt/docker.pid"),
+                    *("--data-root", "/mnt/data", "--exec-root", "/run/docker", *self._flags),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait_for(self._answers, self._process)
+
+    def _wait_for(self, condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self._process.poll() is None:
-            if self._answers():
-                return self
-            time.sleep(0.1)
-        with open(self.log) as file:
-            tail = file.read()[-4000:]
+        while time.monotonic() < deadline and process.poll() is None:
+            if condition():
+                return
+            time.sleep(0.02)
+        tail = ""
+        if os.path.exists(self.log):
+            with open(self.log) as file:
+                tail = file.read()[-4000:]
         self.__exit__(None, None, None)
         raise RuntimeError(f"dockerd did not start:\n{tail}")
+
+    def stop(self) -> None:
+        """End dockerd; with --live-restore its containers go on."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
 
     def _answers(self) -> bool:
         environment = {**os.environ, "DOCKER_HOST": self.host}
@@ -126,12 +173,15 @@ class Dockerd:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None and "--live-restore" in self._flags:
+            environment = {**os.environ, "DOCKER_HOST": self.host}
+            script = 'ids=$(docker ps -aq); [ -z "$ids" ] || docker rm -f $ids'
+            subprocess.run(
+                ["sh", "-c", script], env=environment, stdout=subprocess.DEVNULL, check=False
+            )
+        self.stop()
+        self._holder.kill()
+        self._holder.wait()
         for path in sorted(_docker_cgroups() - self._cgroups, reverse=True):
             os.rmdir(path)
         shutil.rmtree(self.shared)

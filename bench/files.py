@@ -5,9 +5,12 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import archives
+from rows import Row, take_turns
+from sides import Bench
+from sides import timed as _timed
 
 from busybox_image import NAME
 from engine_process import Client
@@ -59,3 +62,23 @@ class Tree:
             return timed(client, "cp", "-q", f"{CONTAINER}:/tree", place)
 
         return once
+
+
+def volume(bench: Bench) -> Iterator[Row]:
+    row = Row("`docker volume create`, `inspect`, `rm`", goal=1)
+    sides = {side: volume_side(c, _timed) for side, c in bench.clients.items()}
+    yield take_turns(row, bench.runs, sides)
+
+
+def copy(bench: Bench) -> Iterator[Row]:
+    tree = Tree()
+    try:
+        row = Row("`docker cp` of 300 MB, 11,000 files, into a container", goal=1.5)
+        sides = {side: tree.into(c, _timed) for side, c in bench.clients.items()}
+        yield take_turns(row, bench.few, sides, warm_up=1)
+        row = Row("… of the same out of it", goal=1.5)
+        sides = {side: tree.out_of(c, _timed) for side, c in bench.clients.items()}
+        yield take_turns(row, bench.few, sides, warm_up=1)
+        bench.both("rm", CONTAINER)
+    finally:
+        tree.close()
