@@ -8,7 +8,7 @@ from pier.build.globs import match_regex
 from pier.build.mounts import parse_mount
 from pier.build.plan import make_plan
 from pier.build.words import duration, quoted_list, run_words
-from pier.errors import InvalidParameter, Unsupported
+from pier.errors import InvalidParameter
 from pier.model.platform import Platform
 
 HOST = Platform("amd64", "linux")
@@ -128,8 +128,36 @@ def test_mounts():
     assert parse_mount("target=/x").read_only
     assert not parse_mount("target=/x,rw").read_only
     assert parse_mount("type=tmpfs,target=/t,size=2m").size == 2 << 20
-    with pytest.raises(Unsupported, match="requires BuildKit"):
-        parse_mount("type=ssh")
-    for wrong in ("type=no,target=/x", "type=cache", "target=/x,what=1", "target=/x,word"):
-        with pytest.raises(InvalidParameter):
-            parse_mount(wrong)
+    secret = parse_mount("type=secret,id=dir/token,required")
+    assert (secret.id, secret.target, secret.mode) == ("dir/token", "/run/secrets/token", 0o400)
+    assert secret.required
+    assert parse_mount("type=secret,target=/x/name").id == "name"
+    assert parse_mount("type=secret,id=a,env=A").target == ""
+    agent = parse_mount("type=ssh")
+    assert (agent.id, agent.target, agent.mode) == ("default", "", 0o600)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("type=no,target=/x", 'unsupported mount type "no"'),
+        ("type=bnd,target=/x", 'unsupported mount type "bnd" (did you mean bind?)'),
+        ("type=cache", "cache mount requires a target"),
+        ("target=/x,what=1", "unexpected key 'what' in 'what=1'"),
+        ("target=/x,taget=1", "unexpected key 'taget' in 'taget=1' (did you mean target?)"),
+        ("target=/x,word", "invalid field 'word' must be a key=value pair"),
+        ("target=/x,mode=755", 'mode not allowed for "bind" type mounts'),
+        ("type=cache,target=/x,mode=9", "invalid value 9 for mode"),
+        ("type=secret", "invalid secret mount. one of source, target required"),
+        ("type=secret,id=a,source=b", "both source and id can't be set"),
+        ("type=secret,id=a,from=b", "secret mount should not have a from"),
+        ("type=secret,id=a,sharing=shared", "secret mount should not define sharing"),
+        ("target=/x,sharing=locked", "invalid cache sharing set for bind mount"),
+        ("target=/x,sharing=mine", 'unsupported sharing value "mine"'),
+        ("type=secret,id=a,required=maybe", "invalid value for required: maybe"),
+    ],
+)
+def test_wrong_mounts(text, words):
+    with pytest.raises(InvalidParameter) as raised:
+        parse_mount(text)
+    assert str(raised.value) == words

@@ -131,6 +131,7 @@ class Build:
         arguments = self._arguments.stage()
         platform = self._platform(planned)
         build = StageBuild(self._shop, self._job, arguments, output, platform)
+        build.cache_lost |= planned.is_one_of(self._options.uncached)
         for index in sorted(planned.needs):
             await asyncio.shield(self._stages[index])
         self._announce(output, number + 1, planned.stage.base.original)

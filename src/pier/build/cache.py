@@ -142,7 +142,7 @@ class BuildCache:
             image_id = usage.record.image
             if usage.shared or image_id in kept or image_id not in self._store:
                 continue
-            if self._store.children(image_id):
+            if self._store.children(image_id) or self._store.is_pinned(image_id):
                 continue
             image = self._store.get(image_id)
             if image.references:

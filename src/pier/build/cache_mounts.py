@@ -12,8 +12,10 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Executor
 
 from pier.build.mounts import StepMount
+from pier.build.threads import finished
 from pier.storage.root import DataRoot
 
 
@@ -25,11 +27,23 @@ class CacheMounts:
         self._directory = root.join("build")
         self._users: Counter[str] = Counter()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._filling = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def held(self, mount: StepMount) -> AsyncIterator[str]:
-        """Hold a directory for a step; yields its path. Raises OSError."""
-        name = hashlib.sha256(mount.id.encode()).hexdigest()[:32]
+    async def held(
+        self,
+        mount: StepMount,
+        base: str,
+        fill: Callable[[str], None] | None,
+        executor: Executor,
+    ) -> AsyncIterator[str]:
+        """Hold a directory for a step; yields its path. Raises PierError, OSError.
+
+        One that begins with files is another one for each `base`; `fill` puts them into a
+        directory, in a thread of `executor`.
+        """
+        identity = f"{mount.id}\0{base}" if base else mount.id
+        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
         if mount.sharing == "private":
             number = 0
             while self._users[name]:
@@ -40,14 +54,39 @@ class CacheMounts:
         try:
             if mount.sharing == "locked":
                 async with lock:
-                    yield self._made(name, mount)
+                    yield await self._ready(name, mount, fill, executor)
             else:
-                yield self._made(name, mount)
+                yield await self._ready(name, mount, fill, executor)
         finally:
             self._users[name] -= 1
             if not self._users[name]:
                 del self._users[name]
                 self._locks.pop(name, None)
+
+    async def _ready(
+        self,
+        name: str,
+        mount: StepMount,
+        fill: Callable[[str], None] | None,
+        executor: Executor,
+    ) -> str:
+        if fill is None:
+            return self._made(name, mount)
+        async with self._filling:
+            return await finished(executor, lambda: self._filled(name, mount, fill))
+
+    def _filled(self, name: str, mount: StepMount, fill: Callable[[str], None]) -> str:
+        """Make a directory with what it begins with, at once or not at all. Blocking."""
+        path = os.path.join(self._directory, name)
+        if not os.path.exists(path):
+            staged = self._root.staging("staging")
+            os.mkdir(staged, 0o700)
+            fill(staged)
+            os.chown(staged, mount.uid, mount.gid)
+            os.chmod(staged, mount.mode)
+            os.makedirs(self._directory, mode=0o711, exist_ok=True)
+            os.rename(staged, path)
+        return path
 
     def _made(self, name: str, mount: StepMount) -> str:
         os.makedirs(self._directory, mode=0o711, exist_ok=True)

@@ -17,14 +17,15 @@ from pier.build.dockerfile.lines import Heredoc
 from pier.build.failures import BuildFailed
 from pier.build.ignore import Ignore
 from pier.build.remote import REMOTE, fetch
+from pier.build.snapshot import open_image
 from pier.build.sources import Item, find, total
 from pier.errors import Forbidden, InvalidParameter, NotFound, Unsupported
 from pier.images.image import Image
 from pier.images.store import ImageStore
 from pier.model.container import ContainerConfig
-from pier.storage.stacked import open_stacked
 
 _GIT = ("git@", "git://", "ssh://")
+SCRIPTS = "/dev/pipes/"
 
 
 class Wanted(Struct, frozen=True):
@@ -83,27 +84,26 @@ def word_of(document: Heredoc, expander: Expander) -> str:
     return "".join(expander.word(line) if "$" in line else line for line in lines)
 
 
-def with_heredocs(command: ins.Command) -> ins.Command:
+def with_heredocs(command: ins.Command) -> tuple[ins.Command, Heredoc | None]:
     """Return a RUN's command with its heredocs, for the shell to read.
 
-    One that is nothing but a heredoc is a script: the shell runs its text.
+    One that is nothing but a heredoc is a script: the shell runs its text, or, where that begins
+    with `#!`, the file at SCRIPTS which the second value is for.
     """
     if not command.heredocs:
-        return command
+        return command, None
     if not command.is_shell:
-        raise InvalidParameter("a heredoc needs the shell form of RUN")
+        raise InvalidParameter(f"parsing produced an invalid run command: {command.words}")
     text = command.words[0]
     first = command.heredocs[0]
     bare = text.strip().replace('"', "").replace("'", "")
     if len(command.heredocs) == 1 and bare in (f"<<{first.name}", f"<<-{first.name}"):
         if first.content.startswith("#!"):
-            raise Unsupported(
-                "RUN with a heredoc that begins with #! is not supported by pierd yet"
-            )
-        return ins.Command([first.content], is_shell=True)
+            return ins.Command([SCRIPTS + first.name], is_shell=True), first
+        return ins.Command([first.content], is_shell=True), None
     for document in command.heredocs:
         text += f"\n{document.content}{document.name}"
-    return ins.Command([text], is_shell=True)
+    return ins.Command([text], is_shell=True), None
 
 
 async def fetched(wanted: Wanted, checksum: str, context: Context) -> Wanted:
@@ -189,8 +189,7 @@ def _image_root(stack: contextlib.ExitStack, store: ImageStore, image: Image | N
         raise BuildFailed("COPY failed: the stage has no files")
     pins = stack.enter_context(store.pinned())
     pins.add(*image.chain_ids)
-    paths = [store.root.join(store.layers.path(chain)) for chain in reversed(image.chain_ids)]
-    fd = open_stacked(paths)
+    fd = open_image(store, image)
     stack.callback(os.close, fd)
     return fd
 

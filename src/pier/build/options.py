@@ -1,12 +1,15 @@
 """What a build is asked for: the parameters of POST /build, parsed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
+from pier.build.session import ClientSession
 from pier.model.container import Ulimit
 from pier.model.platform import Platform
 from pier.model.reference import Reference
+
+NETWORK_HOST, INSECURE = "network.host", "security.insecure"
 
 
 class Limits(Struct, frozen=True):
@@ -27,6 +30,9 @@ class Limits(Struct, frozen=True):
 class BuildOptions(Struct, frozen=True):
     """`arguments` with None take nothing: the client's environment does not have them.
 
+    `session` is the client's side of the build, None where it has none. `allowed` are entitlements:
+    "network.host", "security.insecure". `uncached` are stages that take nothing from the cache
+    (--no-cache-filter), by name or number.
     `remove` takes the containers of steps away that succeeded, `force_remove` all of them.
     """
 
@@ -41,6 +47,9 @@ class BuildOptions(Struct, frozen=True):
     security_opts: Sequence[str] = ()
     cache_from: Sequence[str] = ()
     limits: Limits = Limits()
+    session: ClientSession | None = None
+    allowed: Collection[str] = (NETWORK_HOST,)
+    uncached: Collection[str] = ()
     use_cache: bool = True
     pull: bool = False
     remove: bool = True

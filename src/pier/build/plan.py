@@ -1,6 +1,6 @@
 """Which stages a build needs, in which order, and what each needs of others."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
@@ -23,6 +23,11 @@ class PlannedStage(Struct):
     platform: str
     parent: int | None = None
     needs: frozenset[int] = frozenset()
+
+    def is_one_of(self, names: Collection[str]) -> bool:
+        """Tell whether the stage's name, or its number, is among `names`."""
+        alias = self.stage.alias
+        return str(self.stage.index) in names or bool(alias and alias in names)
 
 
 class Plan(Struct):

@@ -17,7 +17,10 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 class Step(Struct, frozen=True):
-    """One RUN: `command` in a container of `image`, with variables beside those of the image."""
+    """One RUN: `command` in a container of `image`, with variables beside those of the image.
+
+    `secrets` are variables that no record may have. `privileged` is --security=insecure.
+    """
 
     image: Image
     command: Sequence[str]
@@ -28,6 +31,8 @@ class Step(Struct, frozen=True):
     mounts: Sequence[Mount]
     tmpfs: Mapping[str, str]
     limits: Limits
+    secrets: Sequence[str] = ()
+    privileged: bool = False
 
 
 class Running(Protocol):

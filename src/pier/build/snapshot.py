@@ -25,6 +25,7 @@ from pier.storage.diff import layer_tar
 from pier.storage.layers import Layer, Staged
 from pier.storage.merged import MergedDirectory
 from pier.storage.placeholders import DIRECTORIES, FILES, PARENTS, Placeholders
+from pier.storage.stacked import open_stacked
 from pier.storage.tree import remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,8 +52,11 @@ class Made(Struct, frozen=True):
     layer: str = ""
 
 
-def save(store: ImageStore, made: Made) -> Image:
-    """Add the image. Blocking. Raises NotFound for layers that went, OSError."""
+def save(store: ImageStore, made: Made, held: Pins) -> Image:
+    """Add the image, held by `held` from its first moment on. Blocking.
+
+    Raises NotFound for layers that went, OSError.
+    """
     parent = made.parent
     base = parent.config if parent else _scratch(made.platform)
     created = now() if made.epoch is None else format_ns(made.epoch * _SECOND)
@@ -87,9 +91,18 @@ def save(store: ImageStore, made: Made) -> Image:
         )
         with store.blobs.ingest() as writer:
             writer.write(encode_config(config))
-            pins.add(writer.digest)
+            held.add(writer.digest)
             digest = writer.digest if store.blobs.exists(writer.digest) else writer.commit()
         return store.register(digest, layers, parent=parent.id if parent else "")
+
+
+def open_image(store: ImageStore, image: Image) -> int:
+    """Return an image's root directory, read-only, the caller's to close. Blocking. Raises OSError.
+
+    Its layers must be pinned, or in use.
+    """
+    paths = [store.root.join(store.layers.path(chain)) for chain in reversed(image.chain_ids)]
+    return open_stacked(paths)
 
 
 def _scratch(platform: Platform) -> ImageConfig:
@@ -185,7 +198,7 @@ def _remove_stub(upper_fd: int, path: bytes, image: MergedDirectory) -> None:
         path = parent
 
 
-def adopt(store: ImageStore, image: Image, made: Made) -> Image | None:
+def adopt(store: ImageStore, image: Image, made: Made, held: Pins) -> Image | None:
     """Make a step's image of what another image has, whose history begins with the parent's and
     goes on with this step; None when it does not. Blocking.
     """
@@ -201,7 +214,7 @@ def adopt(store: ImageStore, image: Image, made: Made) -> Image | None:
         return None
     with contextlib.suppress(NotFound):
         return save(
-            store, replace(made, layer=image.chain_ids[end - 1] if end > len(chain) else "")
+            store, replace(made, layer=image.chain_ids[end - 1] if end > len(chain) else ""), held
         )
     return None
 

@@ -20,14 +20,14 @@ from pier.build.context import Context
 from pier.build.copying import make_directory
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.expand import Expander
-from pier.build.failures import BuildFailed, StepFailed
+from pier.build.failures import StepFailed
 from pier.build.mounts import parse_mount
-from pier.build.options import BuildOptions
+from pier.build.options import INSECURE, NETWORK_HOST, BuildOptions
 from pier.build.output import Output
 from pier.build.progress import SILENT, Progress
 from pier.build.runner import Step, StepRunner
 from pier.build.session import ClientSession
-from pier.build.snapshot import Made, adopt, save
+from pier.build.snapshot import Made, adopt, open_image, save
 from pier.build.threads import finished
 from pier.build.tree import work_on
 from pier.build.words import DEFAULT_PATH, file_note, note, run_words
@@ -40,13 +40,14 @@ from pier.model.platform import Platform
 
 
 class Shop(Struct, frozen=True):
-    """What all stages of all builds share."""
+    """What all stages of all builds share. `private` is a directory where secrets may lie."""
 
     store: ImageStore
     cache: BuildCache
     runner: StepRunner
     cache_mounts: CacheMounts
     executor: Executor
+    private: str
 
 
 class Job(Struct, frozen=True):
@@ -65,7 +66,10 @@ class Job(Struct, frozen=True):
 
 
 class StageBuild:
-    """`image` is what it has come to, None for scratch with nothing in it yet."""
+    """`image` is what it has come to, None for scratch with nothing in it yet.
+
+    With `cache_lost` no step is taken from the cache.
+    """
 
     def __init__(
         self, shop: Shop, job: Job, arguments: Arguments, output: Output, platform: Platform
@@ -77,7 +81,7 @@ class StageBuild:
         self._platform = platform
         self._cmd_set = False
         self._stubs: list[str] = []
-        self._cache_lost = not job.options.use_cache
+        self.cache_lost = not job.options.use_cache
         self.image: Image | None = None
         self.config = ContainerConfig()
         self.author = ""
@@ -201,31 +205,25 @@ class StageBuild:
 
     async def _run(self, step: ins.Run) -> None:
         word = self._expander().word
-        if word(step.security) not in ("", "sandbox"):
-            raise Forbidden("security.insecure is not allowed")
-        if step.devices:
-            raise Unsupported("RUN --device is not supported by pierd yet")
-        network = word(step.network) or self._job.options.network
-        if network not in ("", "default", "none", "host") and step.network:
-            raise BuildFailed(f'unsupported network mode "{network}"')
-        mounts = [parse_mount(word(text)) for text in step.mounts]
-        context = self._job.context
-        load = partial(step_mounts.inputs, mounts, context, self.sources)
+        options = self._job.options
+        network, is_privileged = self._rights(step, word)
+        asked = [word(text) for text in step.mounts]
+        mounts = [parse_mount(text) for text in asked]
+        load = partial(step_mounts.inputs, mounts, self._job.context, self.sources)
         read = await finished(self._shop.executor, load) if mounts else []
-        command = shell_words(self.config, files.with_heredocs(step.command))
+        written, script = files.with_heredocs(step.command)
+        command = shell_words(self.config, written)
         given = self._arguments.environment(environment(self.config))
         recorded = self._arguments.recorded(given)
         text = run_words(command, recorded)
-        options = self._job.options
-        network = "" if network == "default" else network
 
         async def make() -> str:
             image = self.image or await self._base()
             async with contextlib.AsyncExitStack() as stack:
-                ready = await step_mounts.prepare(
-                    *(stack, mounts, context, self.sources),
-                    *(self._shop.cache_mounts, self.config.WorkingDir),
-                )
+                directory = self.config.WorkingDir
+                ready = await step_mounts.prepare(stack, mounts, self._surroundings(), directory)
+                if script is not None:
+                    ready.mounts.append(step_mounts.script(script, self._job.context))
                 wanted = Step(
                     image=image,
                     command=command,
@@ -236,19 +234,54 @@ class StageBuild:
                     mounts=ready.mounts,
                     tmpfs=ready.tmpfs,
                     limits=options.limits,
+                    secrets=ready.environment,
+                    privileged=is_privileged,
                 )
                 self._stubs = ready.targets
                 return await self._run_container(wanted)
 
         self._stubs = []
-        await self._made(text, ["RUN", text, command, network, step.mounts, read], make)
+        what = ["RUN", text, command, network, asked, read]
+        if script is not None or is_privileged:
+            what.append([script.content if script else "", is_privileged])
+        await self._made(text, what, make)
+
+    def _rights(self, step: ins.Run, word: Callable[[str], str]) -> tuple[str, bool]:
+        """Return the network's name and --security=insecure. Raises PierError."""
+        options = self._job.options
+        security = word(step.security) or "sandbox"
+        if security not in ("sandbox", "insecure"):
+            raise InvalidParameter(f'security "{security}" is not valid')
+        if security == "insecure" and INSECURE not in options.allowed:
+            raise Forbidden(f"{INSECURE} is not allowed")
+        if step.devices:
+            raise Unsupported("RUN --device: devices in a build are not supported by pierd")
+        network = word(step.network)
+        if network not in ("", "default", "none", "host"):
+            raise InvalidParameter(f'invalid network mode "{network}"')
+        network = network or options.network
+        if network == "host" and NETWORK_HOST not in options.allowed:
+            raise Forbidden(f"{NETWORK_HOST} is not allowed")
+        return "" if network == "default" else network, security == "insecure"
+
+    def _surroundings(self) -> step_mounts.Surroundings:
+        store = self._shop.store
+        return step_mounts.Surroundings(
+            context=self._job.context,
+            images=self.sources,
+            open_image=partial(open_image, store),
+            caches=self._shop.cache_mounts,
+            session=self._job.options.session,
+            private=self._shop.private,
+            executor=self._shop.executor,
+        )
 
     async def _base(self) -> Image:
         """An image for a container of scratch, in which there is nothing."""
         made = Made(
             parent=None, config=self.config, created_by="", platform=self._platform, epoch=0
         )
-        return await self._in_thread(partial(save, self._shop.store, made))
+        return await self._in_thread(partial(save, self._shop.store, made, self._job.pins))
 
     async def _run_container(self, wanted: Step) -> str:
         options = self._job.options
@@ -283,8 +316,8 @@ class StageBuild:
         epoch = self._job.epoch
         key = key_of(parent, [*what, epoch, str(self._platform) if parent is None else ""])
         async with shop.cache.building(key):
-            found = None if self._cache_lost else shop.cache.find(key)
-            if found is None and self._job.options.cache_from and not self._cache_lost:
+            found = None if self.cache_lost else shop.cache.find(key)
+            if found is None and self._job.options.cache_from and not self.cache_lost:
                 found = await self._from_others(created_by, key)
             if found is not None:
                 self._output.stream(" ---> Using cache\n")
@@ -304,7 +337,7 @@ class StageBuild:
                 stubs=self._stubs,
             )
             self._stubs = []
-            image = await self._in_thread(partial(save, shop.store, made))
+            image = await self._in_thread(partial(save, shop.store, made, self._job.pins))
             self._stand_on(image)
             shop.cache.add(key, image, parent, created_by)
 
@@ -316,7 +349,8 @@ class StageBuild:
                 image = self._shop.store.get(name)
             except (NotFound, InvalidParameter):
                 continue  # as with Docker, one that is not there helps nobody
-            found = partial(adopt, self._shop.store, image, self._plain(created_by, parent))
+            made = self._plain(created_by, parent)
+            found = partial(adopt, self._shop.store, image, made, self._job.pins)
             taken = await finished(self._shop.executor, found)
             if taken is not None:
                 self._shop.cache.add(key, taken, parent, created_by)

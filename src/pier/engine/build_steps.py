@@ -84,6 +84,7 @@ class StepContainer:
         self.id = created.Id
         container = self._services.store.get(self.id)
         container.record.for_build = True
+        container.unrecorded_env = self._step.secrets
         self._services.store.save(container)
         return self
 
@@ -173,6 +174,7 @@ def _request(step: Step) -> CreateRequest:
 def _host(step: Step, limits: Limits) -> HostConfig:
     return HostConfig(
         NetworkMode=step.network,
+        Privileged=step.privileged,
         ExtraHosts=list(step.extra_hosts) or None,
         SecurityOpt=list(step.security_opts) or None,
         Mounts=list(step.mounts),

@@ -1,6 +1,7 @@
 """Builds as the API speaks of them: a stream of lines, the cache's records, its pruning."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
@@ -11,6 +12,7 @@ from pier.build.cache_mounts import CacheMounts
 from pier.build.context import Context
 from pier.build.options import BuildOptions
 from pier.build.stage import Shop
+from pier.build.step_secrets import clear as clear_secrets
 from pier.engine.build_steps import BuildSteps, CredentialsFor, clear_left
 from pier.engine.containers import Containers
 from pier.engine.registries import Registries, relay
@@ -38,6 +40,7 @@ class Builds:
         self._registries = registries
         self._cache = BuildCache(services.images, database)
         self._mounts = CacheMounts(services.images.root)
+        self._private = os.path.join(services.settings.exec_root, "build")
         # Threads of their own: a client that sends its context slowly holds up nobody else.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="build")
 
@@ -46,6 +49,7 @@ class Builds:
 
     async def clear_left(self) -> None:
         """Remove what builds of a pierd that was killed have left."""
+        clear_secrets(self._private)
         await clear_left(self._services, self._containers)
 
     def build(
@@ -62,7 +66,10 @@ class Builds:
         wrong with the context or the Dockerfile.
         """
         steps = BuildSteps(self._services, self._containers, self._registries, credentials)
-        shop = Shop(self._services.images, self._cache, steps, self._mounts, self._threads)
+        shop = Shop(
+            *(self._services.images, self._cache, steps, self._mounts, self._threads),
+            private=self._private,
+        )
 
         async def work(tell: Tell) -> None:
             loop = asyncio.get_running_loop()

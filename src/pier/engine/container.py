@@ -8,7 +8,7 @@ step without an `await` in it is atomic. A `Run` is one life of the container: o
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import UNSET
@@ -81,6 +81,8 @@ class Container:
         self.is_removed = False
         self.is_restarted_by_user = False
         """A `docker restart` is under way: its stop neither removes nor restarts by policy."""
+        self.unrecorded_env: Sequence[str] = ()
+        """Variables of its process that no record may have: secrets of a build's step."""
         self._exit_waiters: set[asyncio.Future[WaitResponse]] = set()
         self._removal_waiters: set[asyncio.Future[WaitResponse]] = set()
 

@@ -112,6 +112,8 @@ class Launcher:
         if record.HostConfig.Links:
             env = spec["process"]["env"]
             env[:0] = services.networks.link_environment(record)
+        if container.unrecorded_env:
+            spec["process"]["env"] += container.unrecorded_env
         runtime = None
         if entry := foreign_runtimes.find(record.HostConfig.Runtime, services.settings):
             runtime = foreign_runtimes.adapt(

@@ -141,7 +141,7 @@ class Remover:
             if not self._store.is_named(other) and other.id in self._store:
                 # Nothing but the index of the one that went spoke of it.
                 self._delete(other, force=False, prune=prune, quiet=True)
-        if prune and image.parent in self._store:
+        if prune and image.parent in self._store and not self._store.is_pinned(image.parent):
             parent = self._store.get(image.parent)
             self._delete(parent, force=False, prune=True, quiet=True)
 

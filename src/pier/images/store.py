@@ -309,6 +309,11 @@ class ImageStore:
         finally:
             pins.release()
 
+    def is_pinned(self, image_id: str) -> bool:
+        """Tell whether somebody is at work with an image: pruning leaves it alone."""
+        with self._lock:
+            return self._pins[image_id] > 0
+
     def untag(self, image: Image, references: Sequence[Reference]) -> Image:
         """Take names from an image; what it leaves without any name stays."""
         with self._lock:

@@ -143,6 +143,7 @@ def prunable(store: ImageStore, filters: Filters) -> list[list[str]]:
     for image in store.all():
         if (
             (not image.references and (image.id in parents or store.is_named(image)))
+            or store.is_pinned(image.id)
             or (until and _seconds(image) * 1_000_000_000 > until[0])
             or not filters.labels(image.config.config.Labels)
             or not filters.without_labels(image.config.config.Labels)
