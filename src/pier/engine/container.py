@@ -19,6 +19,7 @@ from pier.engine.stats_sample import Sample
 from pier.errors import Conflict, Unavailable
 from pier.model.api_containers import WaitError, WaitResponse
 from pier.model.container import ContainerRecord
+from pier.model.gotime import parse_rfc3339
 
 
 @dataclass(slots=True)
@@ -70,6 +71,8 @@ class Container:
 
     def __init__(self, record: ContainerRecord) -> None:
         self.record = record
+        self.created_ns = parse_rfc3339(record.Created)
+        """When it was made, which never changes; lists sort by it."""
         self.lock = asyncio.Lock()
         """Held by whoever changes the container over several steps: start, pause, resume, remove."""
         self.run: Run | None = None

@@ -49,7 +49,7 @@ from pier.model.api_containers import (
 )
 from pier.model.container import CreateRequest, HealthState
 from pier.model.filters import Filters
-from pier.model.gotime import SECOND, format_ns, now_ns, parse_rfc3339, parse_timestamp
+from pier.model.gotime import SECOND, format_ns, now_ns, parse_timestamp
 
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 
@@ -96,7 +96,7 @@ class Containers:
             filters, all_=all or limit > 0, store=services.store, images=services.images
         )
         wanted = [container for container in services.store if selection.wants(container)]
-        wanted.sort(key=lambda container: parse_rfc3339(container.record.Created), reverse=True)
+        wanted.sort(key=lambda container: container.created_ns, reverse=True)
         if limit > 0:
             del wanted[limit:]
         rows = listing.summarize_all(wanted, services.images)
@@ -396,7 +396,7 @@ def _is_prunable(container: Container, until: list[int], filters: Filters) -> bo
     return (
         record.State.Status in ("created", "exited", "dead")
         and not container.is_removing
-        and (not until or parse_rfc3339(record.Created) < until[0])
+        and (not until or container.created_ns < until[0])
         and filters.labels(record.Config.Labels)
         and filters.without_labels(record.Config.Labels)
     )

@@ -22,7 +22,7 @@ from pier.model.api_containers import (
 )
 from pier.model.container import ZERO_TIME, ContainerRecord
 from pier.model.filters import Filters
-from pier.model.gotime import SECOND, now_ns, parse_rfc3339
+from pier.model.gotime import SECOND, now_ns
 
 FILTERS = frozenset(
     {
@@ -49,10 +49,12 @@ class Selection:
         record = container.record
         state = record.State
         filters = self.filters
-        created = parse_rfc3339(record.Created)
-        return (
-            (self.all or state.Status in RUNNING)
-            and (self.before_ns is None or created < self.before_ns)
+        created = container.created_ns
+        # Most lists ask for all, or for what runs, and nothing else.
+        if not (self.all or state.Status in RUNNING):
+            return False
+        return not filters or (
+            (self.before_ns is None or created < self.before_ns)
             and (self.since_ns is None or created > self.since_ns)
             and _matches_name(filters, record.Name)
             and filters.prefix("id", record.Id)
@@ -113,7 +115,7 @@ def summarize(
         Image=image_names(record.Config.Image, record.Image),
         ImageID=record.Image,
         Command=command_text(record),
-        Created=parse_rfc3339(record.Created) // SECOND,
+        Created=container.created_ns // SECOND,
         Ports=_ports(record),
         Labels=record.Config.Labels,
         State=record.State.Status,
@@ -152,7 +154,7 @@ def command_text(record: ContainerRecord) -> str:
 
 
 def _created(container: Container) -> int:
-    return parse_rfc3339(container.record.Created)
+    return container.created_ns
 
 
 def _bad_value(key: str, value: str, kind: str, known: Sequence[str]) -> InvalidParameter:
