@@ -113,6 +113,8 @@ class Heard:
         self.ooms += 1
         self.order.append("oom")
 
+    def traced(self, packet: dict[str, Any]) -> None: ...
+
     def detached(self, exec_id: str | None) -> None:
         self.detaches.append(exec_id)
         self.order.append("detach")

@@ -12,6 +12,7 @@ from pier.api import (
     registries,
     snapshots,
     system,
+    traces,
     volumes,
 )
 
@@ -35,6 +36,7 @@ def test_every_served_route_is_listed() -> None:
         *networks.ROUTES,
         *registries.ROUTES,
         *snapshots.ROUTES,
+        *traces.ROUTES,
         *volumes.ROUTES,
     }
     assert {route for route, answer in promised().items() if answer == "yes"} == served

@@ -1,5 +1,6 @@
 """One call of the API as its handler sees it: the path's name, the query, the body, the engine."""
 
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -29,6 +30,7 @@ class Call:
         self.request = request
         self.version = version
         self.name = name
+        self.arrived_ns = time.monotonic_ns()
 
     @property
     def connection(self) -> Connection:

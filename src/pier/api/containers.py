@@ -38,7 +38,15 @@ async def create(call: Call) -> web.StreamResponse:
     response = await call.engine.containers.create(
         request, name=call.text("name"), platform=call.text("platform")
     )
-    return json_answer(response, 201)
+    answer = json_answer(response, 201)
+    _traced(call, response.Id)
+    return answer
+
+
+def _traced(call: Call, container_id: str) -> None:
+    """A request is answered: say so in the trace of the container's start, if there is one."""
+    path = call.request.path_qs.partition("?")[0].rpartition("/")[2]
+    call.engine.traces.request(container_id, path, call.arrived_ns)
 
 
 def _create_request(body: dict[str, Any] | None) -> CreateRequest:
@@ -110,7 +118,9 @@ def _tail(text: str) -> int | None:
 
 async def attach(call: Call) -> web.StreamResponse:
     attachment = call.engine.containers.prepare_attach(call.name, _attach_options(call))
-    return await hijack(call, attachment.hand_over, tty=attachment.tty)
+    taken = await hijack(call, attachment.hand_over, tty=attachment.tty)
+    _traced(call, attachment.container.id)
+    return taken
 
 
 async def attach_websocket(call: Call) -> web.StreamResponse:
@@ -131,7 +141,9 @@ def _attach_options(call: Call) -> AttachOptions:
 
 async def wait(call: Call) -> web.StreamResponse:
     result = call.engine.containers.wait(call.name, call.text("condition"))
-    return await send_result(call, result)
+    answer = await send_result(call, result)
+    _traced(call, call.name)
+    return answer
 
 
 async def start(call: Call) -> web.StreamResponse:
@@ -141,6 +153,7 @@ async def start(call: Call) -> web.StreamResponse:
             "and removed in v1.24"
         )
     await call.engine.containers.start(call.name)
+    _traced(call, call.name)
     return empty_answer(204)
 
 

@@ -19,6 +19,7 @@ from pier.api import (
     registries,
     snapshots,
     system,
+    traces,
     volumes,
 )
 from pier.api.answers import error_answer
@@ -54,6 +55,7 @@ class ApiServer:
             networks.ROUTES,
             registries.ROUTES,
             snapshots.ROUTES,
+            traces.ROUTES,
             volumes.ROUTES,
             refused.ROUTES,
         )

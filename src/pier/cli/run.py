@@ -15,6 +15,7 @@ from pier.cli.streams import Detached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pier.cli.command import Context
@@ -32,6 +33,7 @@ _RUN_FLAGS = (
         default=True,
         shown="true",
     ),
+    Flag("trace", kinds.STRING, "Write where the time of the start went to a file (Perfetto)"),
 )
 
 
@@ -43,13 +45,27 @@ def _run(context: "Context", options: "Options") -> None:
     if not detached:
         session.check_tty(stdin=body["AttachStdin"], tty=body["Tty"])
     body["HostConfig"]["ConsoleSize"] = list(terminal.size())
+    trace = None
+    if options.text("trace"):
+        from pier.cli.run_trace import RunTrace
+
+        trace = RunTrace(options.text("trace"))
+        body["HostConfig"].setdefault("Annotations", {})["pier.trace"] = "true"
+        trace.mark("create")
     try:
         client = context.client
         identifier = create_container(client, options, body)
     except Failure as error:
         # Also the case for an engine that is not there: Docker ends with 125 then.
         raise usage_failure("run", str(error)) from None
-    _Session(client, identifier, options, body).run()
+    session_ = _Session(client, identifier, options, body)
+    if trace is not None:
+        session_.mark = trace.mark
+    try:
+        session_.run()
+    finally:
+        if trace is not None:
+            trace.write(client, identifier, ended=not detached)
 
 
 class _Session:
@@ -62,14 +78,19 @@ class _Session:
         self._options = options
         self._body = body
         self._tty = bool(body["Tty"])
+        self.mark: Callable[[str], None] = _unmarked
         self._attached = bool(body["AttachStdin"] or body["AttachStdout"] or body["AttachStderr"])
 
     def run(self) -> None:
+        self.mark("attach")
         connection = self._attach() if self._attached else None
+        self.mark("wait")
         waiting = self._wait()
         if self._options.on("sig-proxy") and self._attached:
             session.forward_signals(self._client, self._id)
+        self.mark("start")
         self._start(waiting)
+        self.mark("output")
         if connection is None:
             print(self._id)
             return
@@ -86,6 +107,7 @@ class _Session:
             return
         finally:
             connection.close()
+        self.mark("waits for the end")
         raise Exit(session.exit_status(waiting))
 
     def _attach(self) -> "Connection":
@@ -113,6 +135,10 @@ class _Session:
             failure = usage_failure("run", str(error))
             failure.status = start_status(error.reason)
             raise failure from None
+
+
+def _unmarked(_phase: str) -> None:
+    """In the place of a trace's mark."""
 
 
 def start_status(reason: str) -> int:

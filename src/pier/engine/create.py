@@ -5,6 +5,7 @@ import os
 from pier.engine.joins import resolve_joins
 from pier.engine.legacy_links import settle_links
 from pier.engine.network_create import attachments
+from pier.engine.own_options import is_traced
 from pier.engine.services import Services
 from pier.engine.settle import image_mount_warnings, settle
 from pier.engine.validate import validate_create
@@ -55,6 +56,7 @@ async def create_container(
     except BaseException:
         services.volumes.release(record.Id, record.mounts, remove=True)
         raise
+    services.traces.begin(record.Id, wanted=is_traced(record.HostConfig))
     services.events.container(record, "create")
     return CreateResponse(Id=record.Id, Warnings=warnings)
 

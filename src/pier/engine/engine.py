@@ -32,6 +32,7 @@ from pier.engine.store import ContainerStore
 from pier.engine.system import System
 from pier.engine.tasks import Tasks
 from pier.engine.time_limits import TimeLimits
+from pier.engine.traces import Traces
 from pier.engine.volume_keeping import VolumeKeeping
 from pier.engine.volume_mounts import VolumeMounts
 from pier.engine.volume_plugins import VolumePlugins
@@ -64,6 +65,7 @@ class Engine:
     system: System
     volumes: Volumes
     snapshots: Snapshots
+    traces: Traces
     volume_keeping: VolumeKeeping
 
     def __init__(self, settings: Settings) -> None:
@@ -133,6 +135,7 @@ class Engine:
         )
         closers.callback(self.networks.close)
         self.networks.open()
+        self.traces = Traces(settings.trace_dir)
         services = Services(
             settings=settings,
             store=store,
@@ -147,6 +150,7 @@ class Engine:
             writable=WritableLayers(root, directories, store),
             filters=SeccompFilters(root.join("seccomp")),
             hierarchies=detect(),
+            traces=self.traces,
             executor=executor,
         )
         await self._wire(services, database)

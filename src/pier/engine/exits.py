@@ -21,6 +21,7 @@ from pier.engine.services import Services
 from pier.engine.states import Move, move
 from pier.errors import PierError
 from pier.model.gotime import SECOND, format_ns, now_ns, parse_rfc3339
+from pier.runtime.protocol import Packet
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class Exits:
         if run.exited or self._closing:
             return
         run.exited = True
+        traces = self._services.traces
+        traces.mark(run.container.id, "exit is recorded")
         if not run.gone.done():
             self._ending.add(run)
         container = run.container
@@ -109,7 +112,9 @@ class Exits:
             )
             self._restart_later(container, delay_s)
         elif is_discarded:
+            traces.mark(container.id, "container is removed")
             self._remover.discard(container, volumes=True)
+        traces.mark(container.id, "waits for the keeper's end")
         self._services.tasks.spawn(_farewell(run), name=f"farewell to the keeper of {record.Id}")
 
     def started(self, run: Run) -> None:
@@ -145,6 +150,7 @@ class Exits:
 
         At once when the keeper has left no cgroup; else a thread waits for its processes.
         """
+        self._services.traces.mark(run.container.id, "bundle is removed")
         if self._services.keepers.clean_nowait(run.container.id, run.cgroup):
             self._cleaned(run, then)
             return
@@ -163,11 +169,16 @@ class Exits:
 
     def _cleaned(self, run: Run, then: Callable[[], None] | None) -> None:
         self._ending.discard(run)
+        self._services.traces.end(run.container.id)
         self._services.volume_mounts.let_go(run.container)
         if not run.gone.done():
             run.gone.set_result(None)
         if then is not None:
             then()
+
+    def traced(self, run: Run, packet: Packet) -> None:
+        """The keeper said where the time of the start went."""
+        self._services.traces.take(run.container.id, packet)
 
     def out_of_memory(self, run: Run) -> None:
         run.container.record.State.OOMKilled = True
@@ -216,6 +227,9 @@ class RunListener:
     def detached(self, exec_id: str | None) -> None:
         more = {"execID": exec_id} if exec_id else {}
         self._exits.tell(self._run, "exec_detach" if exec_id else "detach", more)
+
+    def traced(self, packet: Packet) -> None:
+        self._exits.traced(self._run, packet)
 
     def gone(self) -> None:
         self._exits.gone(self._run)

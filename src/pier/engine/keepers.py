@@ -61,6 +61,7 @@ class KeeperEvents(Protocol):
     def exec_exited(self, exec_id: str, code: int) -> None: ...
     def oom(self) -> None: ...
     def detached(self, exec_id: str | None) -> None: ...
+    def traced(self, packet: Packet) -> None: ...
     def gone(self) -> None: ...
 
 
@@ -173,6 +174,8 @@ class Keeper:
     async def start(self) -> int:
         """Start the container; returns its pid. Raises StartFailed."""
         answer = await self._peer.request({"op": "start"})
+        if "marks" in answer:
+            self._events.traced(answer)
         return int(answer["pid"])
 
     async def exec(  # noqa: PLR0913 - a client, and what it wants, has that many sides
@@ -245,6 +248,8 @@ class Keeper:
     def _event(self, packet: Packet) -> None:
         match packet.get("ev"):
             case "exit":
+                if "marks" in packet:
+                    self._events.traced(packet)
                 self._events.exited(ExitRecord(packet["code"], packet["oom"], packet["at"]))
             case "exec-exit":
                 self._events.exec_exited(packet["exec"], packet["code"])

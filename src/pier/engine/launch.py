@@ -5,6 +5,7 @@ small transaction.
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from pier.engine.container import Container, Run
 from pier.engine.exits import Exits
 from pier.engine.joins import PREFIX, joined_namespaces
 from pier.engine.oci import build_spec
+from pier.engine.own_options import is_traced
 from pier.engine.removal import Remover
 from pier.engine.services import Services
 from pier.engine.start_errors import CREATE_FAILURE_TEXT, UNKNOWN_FAILURE, translate_start
@@ -74,6 +76,8 @@ class Launcher:
         """Start, with the lock held. On failure nothing is left but code and error in the state."""
         if container.run is not None:
             await container.run.gone
+        services = self._services
+        services.traces.start(container.id, wanted=is_traced(container.record.HostConfig))
         try:
             await self._services.volume_mounts.hold(container)
             run = self._prepare(container)
@@ -95,11 +99,15 @@ class Launcher:
         services = self._services
         record = container.record
         directories = services.directories
+        mark = functools.partial(services.traces.mark, record.Id)
+        mark("network is allocated")
         network = services.networks.endpoints.allocate(container)
+        mark("/etc/hosts and the like")
         if not record.HostConfig.NetworkMode.startswith(PREFIX):  # else it shares the other's files
             etc_files.write_all(
                 record, directories.data(record.Id), services.networks.surroundings(record)
             )
+        mark("config.json is made")
         spec, keeper_config = build_spec(
             record,
             exec_root=services.settings.exec_root,
@@ -121,22 +129,33 @@ class Launcher:
                 settings=services.settings,
                 filters=services.filters,
             )
+        mark("bundle is written")
+        if services.traces.get(record.Id) is not None:
+            keeper_config["trace"] = True
         directories.write_bundle(record.Id, spec, keeper_config, runtime)
         return Run(container, cgroup=keeper_config["cgroup"])
 
     async def _run(self, container: Container, run: Run) -> None:
         """Spawn the keeper and start the process; a failure waits until the keeper is gone."""
         container.run = run
+        mark = functools.partial(self._services.traces.mark, container.id)
+        mark("a keeper is asked for")
         try:
             run.keeper = await self._services.keepers.spawn(container.id, self._exits.listener(run))
             # Before anything is executed, while the keeper makes itself ready.
+            mark("network is attached")
             self._services.networks.endpoints.attach(container)
+            mark("clients are handed over")
             await self._hand_over_held(container, run)
+            mark("waits for the keeper's start")
             pid = await run.keeper.start()
         except BaseException:
             await self._abandon(container, run)
             raise
+        mark("start is recorded")
         self.record_start(container, run, pid)
+        mark("")
+        self._services.traces.write(container.id)
 
     async def _hand_over_held(self, container: Container, run: Run) -> None:
         """Give the keeper the clients that attached before the start."""

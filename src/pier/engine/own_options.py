@@ -11,6 +11,7 @@
     pier.net-rate-in=10mbit          what its interfaces receive and send: see `network.shaping`
     pier.net-rate-out=10mbit
     pier.net-burst=128k
+    pier.trace=true                  where the time of its starts goes: see `traces`
     pier.cgroup.memory.high=1G       any file of its cgroup (v2)
 
 Annotations, not labels: an image cannot bring them along.
@@ -26,12 +27,13 @@ from pier.model.gotime import SECOND, parse_duration
 from pier.network import shaping
 
 PREFIX = "pier."
+TRACE = "pier.trace"
 _CGROUP = "pier.cgroup."
 _DURATIONS = ("timeout", "idle-timeout", "restart-delay", "restart-delay-max")
 _ON_FAILURE = ("none", "kill", "restart", "stop")
 _HEALTH = {"health-http": "HTTP", "health-tcp": "TCP", "health-unix": "UNIX"}
 _SHAPING = tuple(key.removeprefix(PREFIX) for key in shaping.KEYS)
-_KNOWN = frozenset((*_DURATIONS, *_HEALTH, *_SHAPING, "health-on-failure"))
+_KNOWN = frozenset((*_DURATIONS, *_HEALTH, *_SHAPING, "health-on-failure", "trace"))
 
 
 class OwnOptions(NamedTuple):
@@ -64,6 +66,11 @@ def own_options(host: HostConfig) -> OwnOptions:
     )
 
 
+def is_traced(host: HostConfig) -> bool:
+    """Whether it is to be written down where the time of the container's starts goes."""
+    return host.Annotations.get(TRACE) == "true"
+
+
 def check_own_options(config: ContainerConfig, host: HostConfig, limits: HostLimits) -> None:
     """Check a new container's, and put a health check from outside where health checks are.
 
@@ -74,6 +81,8 @@ def check_own_options(config: ContainerConfig, host: HostConfig, limits: HostLim
         if key.startswith(PREFIX) and name not in _KNOWN and not key.startswith(_CGROUP):
             raise InvalidParameter(f"unknown option {key}")
     options = own_options(host)
+    if host.Annotations.get(TRACE, "true") not in ("true", "false"):
+        raise InvalidParameter(f"invalid {TRACE} '{host.Annotations[TRACE]}': use true or false")
     shaping.parse_shape(host.Annotations)
     if options.health_on_failure not in _ON_FAILURE:
         raise InvalidParameter(

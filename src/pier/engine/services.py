@@ -11,6 +11,7 @@ from pier.engine.seccomp_profile import SeccompFilters
 from pier.engine.settings import Settings
 from pier.engine.store import ContainerStore
 from pier.engine.tasks import Tasks
+from pier.engine.traces import Traces
 from pier.engine.volume_mounts import VolumeMounts
 from pier.engine.volumes import Volumes
 from pier.engine.writable import WritableLayers
@@ -35,4 +36,5 @@ class Services:
     filters: SeccompFilters
     hierarchies: Hierarchies
     writable: WritableLayers
+    traces: Traces
     executor: Executor

@@ -64,6 +64,7 @@ class Settings(Struct, frozen=True):
     no_new_privileges: bool = False
     seccomp_profile: str = ""
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    trace_dir: str = ""
     plugin_dirs: tuple[str, ...] = (
         "/run/docker/plugins",
         "/etc/docker/plugins",

@@ -51,6 +51,10 @@ OPTIONS = (
         'Path to seccomp profile, "unconfined" or "builtin"',
     ),
     Option(
+        *("trace-dir", "", "trace-dir", "trace_dir", "string"),
+        "Write where the time of every start went to this directory (ID.json)",
+    ),
+    Option(
         *("shutdown-timeout", "", "shutdown-timeout", "shutdown_timeout", "number"),
         "Not waited for: containers go on when pierd ends",
     ),

@@ -49,6 +49,7 @@ from pier.runtime.process import (
     rare_steps,
     reset_affinity,
     set_label,
+    unmarked,
 )
 from pier.runtime.rootfs import O_PATH_CLOEXEC, Root
 from pier.runtime.spec import Device, KeeperConfig, Spec
@@ -88,6 +89,7 @@ class Init:
     where it waits for its start when no keeper stays beside it. `source_fds` are the mounts, by
     their place in the list, that were made outside. `in_target` says that the working directory is
     where the root is going to be attached. `entered` are the joined namespaces in which it was born.
+    `mark` is told the phases of a traced start.
     """
 
     def __init__(  # noqa: PLR0913  # what a container is made of
@@ -107,8 +109,10 @@ class Init:
         source_fds: dict[int, int] | None = None,
         in_target: bool = False,
         entered: set[str] | None = None,
+        mark: Callable[[str], None] = unmarked,
     ) -> None:
         self.gate = gate
+        self.mark = mark
         self.source_fds = source_fds or {}
         self.in_target = in_target
         self.entered = entered or set()
@@ -142,6 +146,11 @@ class Init:
         finally:
             os._exit(1)
 
+    def _begin(self, step: str) -> None:
+        """Say what is done from here on: in errors, and in the trace of a start."""
+        self.step = step
+        self.mark(step)
+
     def _run(self) -> None:
         os.setsid()
         if "user" in self.new:
@@ -156,10 +165,10 @@ class Init:
         set_label(self.spec["process"])
         if self.linux.get("mountLabel"):
             raise StepError("selinux", "SELinux labels are not supported")
-        self.step = "sysctl"
+        self._begin("sysctl")
         # While what is ours is still the host's.
         sysctls.check(self.linux)
-        self.step = "namespace"
+        self._begin("namespace")
         self._join()
         if self.loopback_is_down:
             ns.bring_loopback_up()
@@ -170,12 +179,12 @@ class Init:
         root = self._open_root()
         self._furnish(root)
         start_hooks = self._run_hooks(root)
-        self.step = "process"
+        self._begin("process")
         # What is loaded lazily is so before the pivot: past it an import reads the container's files.
         steps = rare_steps(self.spec["process"], self.linux)
         load = filter_loader(self.linux, lambda: self.sync)
         end_imports()
-        self.step = "pivot_root"
+        self._begin("pivot_root")
         if not self.has_mounts:
             root.enter()
         elif self.gate is None or self.gate.pivot:
@@ -183,7 +192,7 @@ class Init:
         else:
             root.move()
         self._set_root_flags()
-        self.step = "start"
+        self._begin("start")
         self._start(start_hooks, steps, load)
 
     def _furnish(self, root: Root) -> None:
@@ -191,7 +200,7 @@ class Init:
         self._mount_all(root)
         self._make_devices(root)
         self._make_console(root)
-        self.step = "mount"
+        self._begin("mount")
         root.finish()
         # Before /proc/sys is covered read-only, and through our own procfs.
         self._set_sysctls()
@@ -206,7 +215,7 @@ class Init:
 
         protocol.send(self.sync, {"mounted": True})
         self._expect("hooked")
-        self.step = "hook"
+        self._begin("hook")
 
         def run(kind: str, status: str, cwd: str | None, env: dict[str, str] | None) -> None:
             state = hooks.state(
@@ -220,6 +229,7 @@ class Init:
 
     def _expect(self, word: str) -> None:
         """Wait for the keeper; without it there is nothing to go on for."""
+        self.mark(f"waits for {word!r}")
         self.sync.setblocking(True)
         received = protocol.receive(self.sync)
         if received is None or word not in received[0]:
@@ -235,14 +245,14 @@ class Init:
                 os.close(fd)
 
     def _make_time(self) -> None:
-        self.step = "timeOffsets"
+        self._begin("timeOffsets")
         offsets = self.linux.get("timeOffsets", {})
         ns.enter_new_time(
             {clock: (o.get("secs", 0), o.get("nanosecs", 0)) for clock, o in offsets.items()}
         )
 
     def _name(self) -> None:
-        self.step = "hostname"
+        self._begin("hostname")
         if self.spec.get("hostname"):
             socket.sethostname(self.spec["hostname"])
         if self.spec.get("domainname"):
@@ -250,7 +260,7 @@ class Init:
 
     def _open_root(self) -> Root:
         """Attach the root file system over the bundle's directory, or its rootfs over itself."""
-        self.step = "rootfs"
+        self._begin("rootfs")
         if self.has_mounts:
             # As slave, host unmounts reach us meanwhile, and nothing of ours reaches the host.
             mnt.mount("", "/", "", mnt.MS_REC | mnt.MS_SLAVE)
@@ -291,11 +301,12 @@ class Init:
 
     def _mount_all(self, root: Root) -> None:
         for index, entry in enumerate(self.spec.get("mounts", [])):
-            self.step = "mount"
+            self._begin("mount")
+            self.mark(f"mount {entry['destination']}")
             cgroup = None
             if entry.get("type") in ("cgroup", "cgroup2"):
                 self._enter_cgroup()
-                self.step = "mount"
+                self._begin("mount")
                 if "cgroup" not in self.joined:
                     cgroup = self.config["cgroup"]
             try:
@@ -318,7 +329,7 @@ class Init:
             return
         self.in_cgroup = True
         self._expect("go")
-        self.step = "cgroup"
+        self._begin("cgroup")
         if self.joins is not None:
             self.joins.join()
         reset_affinity()
@@ -326,7 +337,7 @@ class Init:
             ns.unshare(ns.CLONE_NEWCGROUP)
 
     def _make_devices(self, root: Root) -> None:
-        self.step = "device"
+        self._begin("device")
         previous = os.umask(0)
         dev_fd = root.make_directory("/dev")
         if self._own_dev():
@@ -375,7 +386,7 @@ class Init:
         if self.stdio is not None:
             protocol.send(self.sync, {"devpts": True}, (self.devpts_fd,))
             return
-        self.step = "console"
+        self._begin("console")
         master_fd, number = pty.open_master("ptmx", dir_fd=self.devpts_fd)
         size = self.spec["process"].get("consoleSize")
         if size and size["height"]:
@@ -411,7 +422,7 @@ class Init:
 
     def _cover(self, root: Root) -> None:
         """Masked and read-only paths."""
-        self.step = "mask"
+        self._begin("mask")
         masked = self.linux.get("maskedPaths", [])
         if masked:
             null_fd = os.open("/dev/null", O_PATH_CLOEXEC)
@@ -430,7 +441,7 @@ class Init:
             root.make_readonly(path)
 
     def _set_sysctls(self) -> None:
-        self.step = "sysctl"
+        self._begin("sysctl")
         for key, value in self.linux.get("sysctl", {}).items():
             if self.proc_fd < 0:
                 raise StepError("sysctl", "sysctls need /proc mounted in the container")
@@ -478,6 +489,7 @@ class Init:
             dies_with_parent=self.gate is None,
             steps=steps,
             load=load,
+            mark=self.mark,
         )
         if start_hooks is not None:
             # As the container's user and with its rights: these programs are the image's.

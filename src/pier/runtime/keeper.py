@@ -33,6 +33,7 @@ from pier.runtime.attach import STDOUT
 from pier.runtime.jsonlog import JsonLog
 from pier.runtime.launch import Launch, launch_exec, launch_init
 from pier.runtime.loop import EPOLLIN, Loop
+from pier.runtime.process import unmarked
 from pier.runtime.protocol import Packet
 from pier.runtime.ready import Ready
 from pier.runtime.spec import KeeperConfig, Spec
@@ -114,6 +115,13 @@ class Keeper:
             self.spec: Spec = json.load(file)
         with open(os.path.join(bundle, "keeper.json"), "rb") as file:
             self.config: KeeperConfig = json.load(file)
+        self.marks = self.marks_inside = None
+        if self.config.get("trace"):
+            from pier.runtime.marks import Marks  # noqa: PLC0415  # rare, as hooks are
+
+            self.marks, self.marks_inside = Marks(), Marks()
+        self.mark = self.marks or unmarked
+        self.mark("keeper is made")
         self.loop = Loop()
         self.controls: list[Control] = []
         self.cgroup = Cgroup(hierarchies, self.config["cgroup"])
@@ -149,6 +157,7 @@ class Keeper:
     def run(self, channel: socket.socket) -> None:
         """Serve until the container is over and every client has read its output."""
         self.controls.append(Control(self, channel))
+        self.mark("waits for requests")
         self.loop.run()
 
     # Requests
@@ -174,6 +183,7 @@ class Keeper:
     def _start(self, control: Control, packet: Packet, fds: list[int]) -> None:
         if self.launch is not None:
             raise ValueError("started already")
+        self.mark("socket")
         self._listen()
         try:
             self._open_sender()
@@ -184,6 +194,8 @@ class Keeper:
                 self.cgroup,
                 self.hierarchies,
                 ready=self.ready,
+                mark=self.mark,
+                mark_inside=self.marks_inside or unmarked,
             )
         except Exception as exc:  # noqa: BLE001  # whatever it is, this keeper is of no more use
             self._not_started(control, packet, exc)
@@ -205,6 +217,7 @@ class Keeper:
             launch.abandon()
             self._not_started(control, packet, exc)
             return
+        self.mark("executed: streams")
         self.loop.forget(sync_fd)
         launch.sync.close()
         self.status = "running"
@@ -217,7 +230,8 @@ class Keeper:
             signal.pidfd_send_signal(launch.pidfd, signal.SIGKILL)
             control.send({"re": packet.get("seq"), "error": protocol.failure("hook", exc)})
             return
-        control.send({"re": packet.get("seq"), "pid": launch.pid})
+        self.mark("runs")
+        control.send({"re": packet.get("seq"), "pid": launch.pid, **self._traced()})
 
     def _run_hooks(self, kind: str, pid: int) -> None:
         """Run the hooks of a kind, if there are any. Raises StartFailed; after the stop, complains."""
@@ -237,7 +251,8 @@ class Keeper:
         self.status = "stopped"
         self._remove_cgroup()
         self._run_hooks("poststop", 0)
-        control.send({"re": packet.get("seq"), "error": protocol.failure("start", exc)})
+        error = protocol.failure("start", exc)
+        control.send({"re": packet.get("seq"), "error": error, **self._traced()})
         self.streams.end(self._stop)
         self._close_controls()
 
@@ -380,6 +395,7 @@ class Keeper:
     def _over(self, status: int) -> None:
         """The container's first process has ended, with this wait status."""
         at = time.time_ns()
+        self.mark("reaped")
         self.status = "stopped"
         if self.paused or self._shares_pid_namespace():
             # Others may live on where the container had no pid namespace of its own.
@@ -401,8 +417,15 @@ class Keeper:
         self._record(record)
         self._stop_watching_oom()
         self.streams.end(self._stop)
-        self._tell({"ev": "exit", **record})
+        self.mark("removes the cgroup")
+        self._tell({"ev": "exit", **record, **self._traced()})
         self._clear_away()
+
+    def _traced(self) -> dict[str, list[tuple[int, str]]]:
+        """The marks of a traced start, for the trace that pierd keeps."""
+        if self.marks is None or self.marks_inside is None:
+            return {}
+        return {"marks": self.marks.read(), "marks_inside": self.marks_inside.read()}
 
     def _clear_away(self) -> None:
         """Everybody knows of the end: remove what is left, and let a new start come."""

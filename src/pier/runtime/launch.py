@@ -22,7 +22,7 @@ from pier.runtime import protocol
 from pier.runtime.exec import Exec
 from pier.runtime.gate import Gate
 from pier.runtime.init import Init, root_target
-from pier.runtime.process import set_oom_score
+from pier.runtime.process import set_oom_score, unmarked
 from pier.runtime.ready import Ready
 from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Linux, Resources, Spec
 from pier.runtime.stdio import Stdio, make_stdio
@@ -136,7 +136,7 @@ class Launch:
                 os.close(fd)
 
 
-def launch_init(  # a sequence, whose order matters
+def launch_init(  # noqa: PLR0913, PLR0915  # a sequence, whose order matters
     spec: Spec,
     config: KeeperConfig,
     bundle: str,
@@ -146,13 +146,17 @@ def launch_init(  # a sequence, whose order matters
     stdio: tuple[int, int, int] | None = None,
     ready: Ready | None = None,
     gate: Gate | None = None,
+    mark: Callable[[str], None] = unmarked,
+    mark_inside: Callable[[str], None] = unmarked,
 ) -> Launch:
     """Start setting up the container's first process.
 
     With `stdio`, which stays the caller's, it gets those descriptors; otherwise pipes are made, or
     a terminal. It inherits what namespaces are `ready`. With a `gate`, which is closed here, it
-    waits there for its start and does not end with us. Raises StartFailed with nothing left behind but perhaps the cgroup.
+    waits there for its start and does not end with us. A trace's marks are made with `mark` here and
+    `mark_inside` there. Raises StartFailed with nothing left behind but perhaps the cgroup.
     """
+    mark("files and pipes")
     flags, joined_pid = _namespaces(spec, alone=gate is None)
     makes_user_namespace = bool(flags & ns.CLONE_NEWUSER)
     joined_user = _joined(spec, "user")
@@ -197,10 +201,13 @@ def launch_init(  # a sequence, whose order matters
             source_fds=source_fds,
             in_target=own_user_namespace,
             entered=entered,
+            mark=mark_inside,
         ).run()
 
+    mark("clone3")
     with _around(own_user_namespace, spec, root_target(spec, config, bundle), entered):
         pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child, user_namespace=joined_user)
+    mark("after the clone")
     child_sync.close()
     if gate is not None:
         gate.listener.close()
@@ -217,11 +224,13 @@ def launch_init(  # a sequence, whose order matters
         _move_devices(spec, pid)
         if not born_inside:
             # Meanwhile the process makes its mounts on another core.
+            mark("cgroup")
             _create(cgroup, resources)
         if own_user_namespace and hierarchies.mode != "v2":
             # Nobody in there may write to the host's cgroup files.
             _place(cgroup, pid)
         protocol.send(sync, {"go": True})
+        mark("waits for execve")
     except BaseException as exc:  # noqa: BLE001  # raised again, once nothing is left
         _fail(launch, exc)
     return launch

@@ -40,6 +40,10 @@ MAX_CPUS = 8192
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def unmarked(_phase: str) -> None:
+    """In the place of `marks.Marks` where no trace was asked for."""
+
+
 class StepError(Exception):
     """A step of the set-up failed: `step` names it, the cause is an OSError or a message."""
 
@@ -103,7 +107,7 @@ def _is_users() -> bool:
         return file.read().split()[:3] != [b"0", b"0", b"4294967295"]
 
 
-def become(
+def become(  # noqa: PLR0913  # all that a process is
     process: Process,
     user: str,
     groups: list[str],
@@ -113,20 +117,23 @@ def become(
     wait: Callable[[], None] | None = None,
     dies_with_parent: bool = True,
     load: Callable[[bytes], object] = seccomp.load,
+    mark: Callable[[str], None] = unmarked,
 ) -> tuple[str, list[str], dict[str, str]]:
     """Turn this process into the user, limits and rights that `process` describes.
 
     Must run inside the container's root and namespaces. `steps` are those of `rare_steps`. `wait`
     is called when the program was found and before the filter is loaded, which might forbid to
-    wait; `load` loads it. Returns what execve(2) takes. Raises StepError, StartFailed or OSError.
+    wait; `load` loads it. `mark` is told the phases of a traced start. Returns what execve(2) takes. Raises StepError, StartFailed or OSError.
     """
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     env = _environment(process)
+    mark("user")
     identity = _identity(process, user, groups)
     if not env.get("HOME"):
         env["HOME"] = identity.home
+    mark("limits")
     _limit(process)
     for step in steps:
         step()
@@ -144,6 +151,7 @@ def become(
     if identity.uid != 0:
         # The change of uid emptied the effective set; loading a filter needs CAP_SYS_ADMIN in it.
         capabilities.capset(available, available, 0)
+    mark("program")
     _enter_directory(process.get("cwd", "/"))
     path = find_program(process["args"][0], env.get("PATH", DEFAULT_PATH))
     if wait is not None:
@@ -151,6 +159,7 @@ def become(
     if dies_with_parent:
         # Cleared by every change of credentials, so only now: the keeper's end is the container's.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    mark("seccomp")
     last = bool(process.get("noNewPrivileges"))
     if last:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -161,6 +170,7 @@ def become(
     if last and seccomp_bpf:
         # So that it need not allow what came before.
         load(seccomp_bpf)
+    mark("execve")
     return path, process["args"], env
 
 

@@ -12,7 +12,7 @@ time-out set by their owner.
 
     pierd → keeper (the channel, or a connection to keeper.sock after pierd was restarted)
         {"op": "attach", "seq", "stdin", "stdout", "stderr", "detach_keys", "pending"}  + [client]
-        {"op": "start", "seq"}                    answer {"re", "pid"}
+        {"op": "start", "seq"}                    answer {"re", "pid", "marks"?, "marks_inside"?}
         {"op": "exec", "seq", "exec": id, "config": ExecConfig,
                  "stdin", "stdout", "stderr", "detach_keys", "pending", "failure_text"}
                  + [client]?                      answer {"re", "pid"}
@@ -23,7 +23,8 @@ time-out set by their owner.
         {"op": "state", "seq"}                    answer {"re", "pid", "status", "execs": {id: pid}}
         the end of the requests                   the keeper closes; unstarted, it ends
     keeper → pierd (every connected one)
-        {"ev": "exit", "code", "oom": bool, "at": nanoseconds since the epoch}
+        {"ev": "exit", "code", "oom": bool, "at": nanoseconds since the epoch,
+                 "marks"?, "marks_inside"?}       of a traced start: [nanoseconds, phase] each
         {"ev": "exec-exit", "exec": id, "code"}
         {"ev": "oom"}
         {"ev": "detach", "exec": id or null}      a client typed its detach keys

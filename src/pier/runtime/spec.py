@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, TypedDict
+    from typing import Any, Literal, NotRequired, TypedDict
 else:
 
     class TypedDict(dict):
@@ -345,7 +345,9 @@ class Log(TypedDict):
 
 
 class KeeperConfig(TypedDict):
-    """keeper.json. `user` is "name|uid[:group|gid]", looked up inside the container's root."""
+    """keeper.json. `user` is "name|uid[:group|gid]", looked up inside the container's root; `trace` asks
+    for `marks`.
+    """
 
     id: str
     overlay: Overlay | None
@@ -357,6 +359,7 @@ class KeeperConfig(TypedDict):
     log: Log
     seccomp_bpf: str | None
     init: bool
+    trace: NotRequired[bool]
 
 
 class ExecConfig(TypedDict):
