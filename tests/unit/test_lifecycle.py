@@ -30,6 +30,7 @@ from pier.engine.stopping import Stopper
 from pier.engine.store import ContainerStore
 from pier.engine.tasks import Tasks
 from pier.engine.time_limits import TimeLimits
+from pier.engine.traces import Traces
 from pier.engine.volume_mounts import VolumeMounts
 from pier.engine.volume_plugins import VolumePlugins
 from pier.engine.volumes import Volumes
@@ -217,6 +218,7 @@ class House:
             filters=SeccompFilters(self.root.join("seccomp")),
             hierarchies=None,
             writable=WritableLayers(self.root, self.directories, self.store),
+            traces=Traces(""),
             executor=self.executor,
         )
         remover = Remover(self.services)
