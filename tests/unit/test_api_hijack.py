@@ -14,6 +14,7 @@ import uvloop
 
 from pier.api.connection import hijack_body_length
 from pier.api.server import ApiServer
+from pier.engine.traces import Traces
 from pier.errors import Conflict, NotFound, StartFailed
 
 ATTACH = (
@@ -108,7 +109,10 @@ def serve(request, tmp_path):
     def run(test):
         async def main():
             engine = SimpleNamespace(
-                containers=FakeContainers(), execs=FakeExecs(), images=FakeImages()
+                containers=FakeContainers(),
+                execs=FakeExecs(),
+                images=FakeImages(),
+                traces=Traces(""),
             )
             server = ApiServer(engine)
             path = str(tmp_path / "api.sock")
