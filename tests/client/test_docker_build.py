@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from git_server import serve_repository
 
 from engine_process import Client, EngineProcess, wait_until
 
@@ -441,3 +442,76 @@ def test_prune_between_two_steps(build: Build, pierd: EngineProcess) -> None:
     finally:
         running.kill()
     assert running.returncode == 0, told
+
+
+def test_link(build: Build) -> None:
+    build.file("d/f", "linked\n")
+    text = "FROM BASE\nRUN echo V > /v && mkdir /real && ln -s real /to\nCOPY --link --chown=alice d /to/in/\nRUN ls -ln /to/in/f > /owner\n"
+    build(text.replace("V", "1"))
+    first = build.config()["RootFS"]["Layers"]
+    assert (
+        build.run("sh", "-c", "cat /to/in/f; [ -L /to ] || echo no link; ls /real")
+        == "linked\nno link\n"
+    )
+    assert (
+        build.run("cat", "/owner").split()[2:4]
+        == build.run("id", "-u", "alice").split() + build.run("id", "-g", "alice").split()
+    )
+    told = build(text.replace("V", "2")).stdout
+    assert "Using the layer of an earlier build" in told
+    second = build.config()["RootFS"]["Layers"]
+    assert first[-2] == second[-2]
+    assert first[-3] != second[-3]
+    build.file("d/f", "changed\n")
+    told = build(text.replace("V", "3")).stdout
+    assert "Using the layer" not in told
+    assert build.run("cat", "/to/in/f") == "changed\n"
+
+
+def test_symbolic_modes(build: Build) -> None:
+    build.file("d/run", mode=0o700)
+    build.file("d/text", mode=0o600)
+    build("FROM BASE\nARG M=go=u-w,a+X\nCOPY --chmod=$M d /d\nADD --chmod=u+s,g-rwx d/run /s\n")
+    assert build.run("stat", "-c", "%a", "/d/run", "/d/text", "/s").split() == [
+        "755",
+        "644",
+        "4700",
+    ]
+    failed = build("FROM BASE\nCOPY --chmod=u+q d /d\n", check=False)
+    assert "invalid chmod parameter: 'u+q'" in failed.stderr
+
+
+@pytest.fixture
+def git_server(pierd: EngineProcess, tmp_path: Path) -> Iterator[str]:
+    """The URL of a repository that the engine can reach."""
+    with serve_repository(pierd.in_network, tmp_path) as url:
+        yield url
+
+
+def test_add_of_a_repository(build: Build, git_server: str, tmp_path: Path) -> None:
+    build(
+        f"FROM BASE\nADD {git_server} /all\nADD --keep-git-dir {git_server}#v1 /kept/\n"
+        f"ADD --chown=7:8 {git_server}#main:sub/deep /deep\n"
+    )
+    found = build.run("sh", "-c", "cat /all/sub/deep/f /kept/sub/deep/f /deep/f; ls -A /all /kept")
+    assert found.split() == [
+        *("two", "one", "two", "/all:", "Dockerfile", "sub", "/kept:", ".git", "Dockerfile", "sub"),
+    ]
+    assert build.run("stat", "-c", "%u:%g", "/deep/f") == "7:8\n"
+    commit = subprocess.run(
+        ("git", "-C", str(tmp_path / "work"), "rev-parse", "v1"),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    right = f"FROM BASE\nADD --checksum={commit} {git_server}#v1 /x\n"
+    build(right)
+    assert "Using cache" in build(right).stdout
+    failed = build(f"FROM BASE\nADD --checksum={commit} {git_server} /x\n", check=False)
+    assert f"expected checksum to match {commit}, got " in failed.stderr
+    failed = build(f"FROM BASE\nADD {git_server}#none /x\n", check=False)
+    assert "git fetch failed" in failed.stderr
+    failed = build(f"FROM BASE\nCOPY {git_server} /x\n", check=False)
+    assert "source can't be a git ref for COPY" in failed.stderr
+    failed = build("FROM BASE\nADD --checksum=sha256:00 Dockerfile /x\n", check=False)
+    assert "checksum requires HTTP(S) or git sources" in failed.stderr

@@ -103,12 +103,15 @@ class BuildCache:
         named = self._ancestors(i.id for i in self._store.all() if self._store.is_named(i))
         used = self._ancestors(in_use)
         found = []
+        seen: set[str] = set()
         for record in sorted(self._records.values(), key=lambda r: (r.created_at, r.key)):
             try:
                 image = self._store.get(record.image)
             except NotFound:
                 continue
-            size = image.size - self._size(record.parent)
+            # A step with --link has two keys for one layer.
+            size = 0 if image.id in seen else image.size - self._size(record.parent)
+            seen.add(image.id)
             found.append(Usage(record, size, image.id in named, image.id in used))
         return found
 

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 from msgspec import Struct
 
+from pier.build.chmod import Chmod
 from pier.build.context import INSIDE
 from pier.build.sources import Item, children
 from pier.errors import InvalidParameter
@@ -33,13 +34,13 @@ _MAX_ID = (1 << 32) - 2
 class Placement(Struct, frozen=True):
     """Where and how: `target` is absolute, with a slash at its end for "a directory".
 
-    `owner` is --chown as written, `mode` --chmod's bits. With `parents` each item keeps the
+    `owner` is --chown as written, `mode` --chmod. With `parents` each item keeps the
     directories of its path, from a `./` in it on.
     """
 
     target: str
     owner: str = ""
-    mode: int | None = None
+    mode: Chmod | None = None
     parents: bool = False
 
 
@@ -96,7 +97,7 @@ def resolve_owner(root_fd: int, text: str) -> tuple[int, int]:
 
 
 class _Placing:
-    def __init__(self, root_fd: int, owner: tuple[int, int] | None, mode: int | None) -> None:
+    def __init__(self, root_fd: int, owner: tuple[int, int] | None, mode: Chmod | None) -> None:
         self._root_fd = root_fd
         self._owner = owner
         self._mode = mode
@@ -211,13 +212,17 @@ class _Placing:
     def _own(self, fd: int, item: Item) -> None:
         """Set owner and mode of a file or directory whose metadata was copied; times stay."""
         found = os.fstat(fd)
-        mode = stat.S_IMODE(found.st_mode) if self._mode is None else self._mode
+        mode = self._permissions(found)
         owner = self._owner or (None if item.keep_owner else (0, 0))
         if owner is not None and owner != (found.st_uid, found.st_gid):
             os.fchown(fd, *owner)
             os.fchmod(fd, mode)  # a change of owner takes setuid bits away
         elif self._mode is not None:
             os.fchmod(fd, mode)
+
+    def _permissions(self, found: os.stat_result) -> int:
+        mode = stat.S_IMODE(found.st_mode)
+        return mode if self._mode is None else self._mode(mode, stat.S_ISDIR(found.st_mode))
 
     def _file(
         self, source_fd: int, directory: int, name: bytes, found: os.stat_result, item: Item
@@ -244,8 +249,7 @@ class _Placing:
         owner = self._owner or ((found.st_uid, found.st_gid) if item.keep_owner else (0, 0))
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
         if not stat.S_ISLNK(found.st_mode):
-            mode = stat.S_IMODE(found.st_mode) if self._mode is None else self._mode
-            os.chmod(name, mode, dir_fd=directory)
+            os.chmod(name, self._permissions(found), dir_fd=directory)
         times = (found.st_atime_ns, found.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
 

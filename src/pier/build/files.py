@@ -8,23 +8,25 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pier.build.chmod import Chmod, parse_chmod
 from pier.build.configure import resolve
 from pier.build.context import Context
-from pier.build.copying import Placement, place
+from pier.build.copying import Placement, place, resolve_owner
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.expand import Expander
 from pier.build.dockerfile.lines import Heredoc
 from pier.build.failures import BuildFailed
+from pier.build.fetching import Fetched, Fetcher
+from pier.build.git import parse_git
 from pier.build.ignore import Ignore
-from pier.build.remote import REMOTE, fetch
+from pier.build.remote import REMOTE
 from pier.build.snapshot import open_image
 from pier.build.sources import Item, find, total
-from pier.errors import Forbidden, InvalidParameter, NotFound, Unsupported
+from pier.errors import Forbidden, InvalidParameter, NotFound
 from pier.images.image import Image
 from pier.images.store import ImageStore
 from pier.model.container import ContainerConfig
 
-_GIT = ("git@", "git://", "ssh://")
 SCRIPTS = "/dev/pipes/"
 
 
@@ -38,21 +40,22 @@ class Wanted(Struct, frozen=True):
     chown: str
     chmod: str
     exclude: Sequence[str]
-    fetched: Sequence[tuple[str, str]] = ()
-    """(directory, name) of what URLs among the sources gave."""
+    fetched: Sequence[Fetched] = ()
+    """What URLs among the sources gave."""
 
 
 class Found(Struct, frozen=True):
     """`items` with the directories to keep of each; `words` for the history; `details` is what
-    else makes a difference.
+    else makes a difference. `link` makes a layer that knows nothing of those below it.
     """
 
     items: list[tuple[Item, bytes]]
     target: str
     chown: str
-    mode: int | None
+    mode: Chmod | None
     words: str
     details: Sequence[object]
+    link: bool = False
 
 
 def expand(step: ins.Copy | ins.Add, expander: Expander) -> Wanted:
@@ -106,18 +109,26 @@ def with_heredocs(command: ins.Command) -> tuple[ins.Command, Heredoc | None]:
     return ins.Command([text], is_shell=True), None
 
 
-async def fetched(wanted: Wanted, checksum: str, context: Context) -> Wanted:
+async def fetched(wanted: Wanted, checksum: str, fetcher: Fetcher) -> Wanted:
     """Fetch the URLs among the sources of an ADD. Raises PierError, OSError."""
-    if not isinstance(wanted.step, ins.Add):
+    step = wanted.step
+    if not isinstance(step, ins.Add):
         return wanted
-    urls = [source for source in wanted.sources if source.startswith(REMOTE)]
-    if checksum and (len(urls) != 1 or len(wanted.sources) != 1):
-        raise InvalidParameter("checksum can't be specified for multiple or non-HTTP(S) sources")
-    found = []
-    for url in urls:
-        directory = context.directory()
-        found.append((directory, await fetch(url, directory, checksum)))
-    rest = [source for source in wanted.sources if source not in urls]
+    found: list[Fetched] = []
+    rest = []
+    for source in wanted.sources:
+        git = parse_git(source)
+        if checksum and len(wanted.sources) > 1:
+            raise InvalidParameter("checksum can't be specified for multiple sources")
+        if git is not None:
+            keep = step.keep_git_dir
+            found.append(await fetcher.repository(git, keep_git_dir=keep, commit=checksum))
+        elif source.startswith(REMOTE):
+            found.append(await fetcher.file(source, checksum))
+        elif checksum:
+            raise InvalidParameter("checksum requires HTTP(S) or git sources")
+        else:
+            rest.append(source)
     return replace(wanted, sources=rest, fetched=found)
 
 
@@ -155,11 +166,16 @@ def gather(
         except (NotFound, Forbidden) as exc:
             raise BuildFailed(f"{step.name} failed: {exc.message}") from exc
         items += [(item, _kept(source, item) if parents else b"") for item in found]
-    for directory, name in wanted.fetched:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for thing in wanted.fetched:
+        fd = os.open(thing.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, fd)
-        taken_apart = isinstance(step, ins.Add) and step.unpack is True
-        items.append((Item(fd, os.fsencode(name), Ignore(()), unpack=taken_apart), b""))
+        taken_apart = isinstance(step, ins.Add) and step.unpack is True and bool(thing.name)
+        item = Item(
+            *(fd, os.fsencode(thing.name), Ignore(()), exclude),
+            unpack=taken_apart,
+            identity=thing.identity,
+        )
+        items.append((item, b""))
     items += _documents(stack, wanted, context)
     if not items:
         raise BuildFailed(f"{step.name} failed: no source files were specified")
@@ -170,8 +186,10 @@ def gather(
         )
     flags = f"--chown={wanted.chown} " if wanted.chown else ""
     words = f"{flags}{total([item for item, _ in items])} in {wanted.target} "
-    details = [wanted.chmod, list(wanted.exclude), parents, unpack, [keep for _, keep in items]]
-    return Found(items, wanted.target, wanted.chown, _mode(wanted.chmod), words, details)
+    asked = step.unpack if isinstance(step, ins.Add) else None
+    details = [wanted.chmod, list(wanted.exclude), parents, asked, [keep for _, keep in items]]
+    mode = parse_chmod(wanted.chmod)
+    return Found(items, wanted.target, wanted.chown, mode, words, details, step.link)
 
 
 def put(found: Found, config: ContainerConfig, root_fd: int) -> None:
@@ -182,6 +200,18 @@ def put(found: Found, config: ContainerConfig, root_fd: int) -> None:
         target += "/"
     keeps = any(keep for _, keep in found.items)
     place(root_fd, found.items, Placement(target, found.chown, found.mode, keeps))
+
+
+def owner_in(store: ImageStore, image: Image | None, owner: str) -> str:
+    """Return --chown as numbers, looked up in an image's files. Blocking.
+
+    Raises InvalidParameter, OSError.
+    """
+    if not owner or all(part.isdecimal() for part in owner.split(":")):
+        return owner
+    with contextlib.ExitStack() as stack:
+        uid, gid = resolve_owner(_image_root(stack, store, image), owner)
+    return f"{uid}:{gid}"
 
 
 def _image_root(stack: contextlib.ExitStack, store: ImageStore, image: Image | None) -> int:
@@ -195,10 +225,10 @@ def _image_root(stack: contextlib.ExitStack, store: ImageStore, image: Image | N
 
 
 def _check_source(step: ins.Copy | ins.Add, source: str) -> None:
+    if parse_git(source) is not None:
+        raise BuildFailed("source can't be a git ref for COPY")
     if source.startswith(REMOTE):
         raise BuildFailed("source can't be a URL for COPY")
-    if source.startswith(_GIT):
-        raise Unsupported(f"{step.name} of a git repository is not supported by pierd yet")
 
 
 def _kept(source: str, item: Item) -> bytes:
@@ -229,17 +259,3 @@ def _documents(
 
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def _mode(text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        raise Unsupported(f"--chmod={text}: only octal modes are supported by pierd yet") from None
-    if not 0 <= mode <= 0o7777:
-        raise InvalidParameter(
-            f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-        )
-    return mode

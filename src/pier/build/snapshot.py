@@ -21,6 +21,7 @@ from pier.model.container import ContainerConfig
 from pier.model.gotime import format_ns, now
 from pier.model.oci import OCI_LAYER, History, ImageConfig, RootFS, chain_ids
 from pier.model.platform import Platform
+from pier.storage.copy import copy_tree
 from pier.storage.diff import layer_tar
 from pier.storage.layers import Layer, Staged
 from pier.storage.merged import MergedDirectory
@@ -103,6 +104,25 @@ def open_image(store: ImageStore, image: Image) -> int:
     """
     paths = [store.root.join(store.layers.path(chain)) for chain in reversed(image.chain_ids)]
     return open_stacked(paths)
+
+
+def copy_layer(store: ImageStore, chain_id: str, directory: str) -> str:
+    """Copy a layer's files to be another layer's, in `directory`; return where. Blocking.
+
+    Raises OSError.
+    """
+    upper = os.path.join(directory, "upper")
+    os.mkdir(upper, 0o755)
+    source_fd = os.open(store.root.join(store.layers.path(chain_id)), _DIRECTORY)
+    try:
+        target_fd = os.open(upper, _DIRECTORY)
+        try:
+            copy_tree(source_fd, target_fd, is_layer=True)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+    return upper
 
 
 def _scratch(platform: Platform) -> ImageConfig:

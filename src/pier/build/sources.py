@@ -31,7 +31,7 @@ class Item(Struct, frozen=True):
 
     `ignore` leaves out what is below it, by paths as `root_fd` has them, `exclude` by
     paths below the item. `keep_owner`: files stay
-    whose they are. `unpack` takes an archive apart.
+    whose they are. `unpack` takes an archive apart. `identity` is its sum, where that is known.
     """
 
     root_fd: int
@@ -40,6 +40,7 @@ class Item(Struct, frozen=True):
     exclude: Ignore = Ignore(())
     keep_owner: bool = False
     unpack: bool = False
+    identity: str = ""
 
     @property
     def name(self) -> bytes:
@@ -144,6 +145,8 @@ def total(items: Sequence[Item]) -> str:
 
 
 def _sum(item: Item) -> str:
+    if item.identity:
+        return item.identity
     hasher = hashlib.sha256()
     fd = item.open()
     try:

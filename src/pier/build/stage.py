@@ -21,13 +21,14 @@ from pier.build.copying import make_directory
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.expand import Expander
 from pier.build.failures import StepFailed
+from pier.build.fetching import Fetcher
 from pier.build.mounts import parse_mount
 from pier.build.options import INSECURE, NETWORK_HOST, BuildOptions
 from pier.build.output import Output
 from pier.build.progress import SILENT, Progress
 from pier.build.runner import Step, StepRunner
 from pier.build.session import ClientSession
-from pier.build.snapshot import Made, adopt, open_image, save
+from pier.build.snapshot import Made, adopt, copy_layer, open_image, save
 from pier.build.threads import finished
 from pier.build.tree import work_on
 from pier.build.words import DEFAULT_PATH, file_note, note, run_words
@@ -117,9 +118,12 @@ class StageBuild:
                 await self._configure(step)
         self._output.stream(f" ---> {short(self.image.id) if self.image else ''}\n")
 
-    def _stand_on(self, image: Image) -> None:
+    def _stand_by(self, image: Image) -> None:
         # Until the build is over: somebody may prune images that have no name yet.
         self._job.pins.add(*image.chain_ids, *image.blobs)
+
+    def _stand_on(self, image: Image) -> None:
+        self._stand_by(image)
         self.image = image
 
     def _edit(self, **fields: object) -> None:
@@ -182,16 +186,49 @@ class StageBuild:
         wanted = files.expand(step, expander)
         if isinstance(step, ins.Add):
             checksum = expander.word(step.checksum)
-            wanted = await files.fetched(wanted, checksum, self._job.context)
+            session, private = self._job.options.session, self._shop.private
+            fetcher = Fetcher(self._job.context, session, private)
+            wanted = await files.fetched(wanted, checksum, fetcher)
         with contextlib.ExitStack() as stack:
             load = partial(files.gather, stack, wanted, self._job.context, self._shop.store, source)
             found = await finished(self._shop.executor, load)
             text = file_note(self.config.Shell, f"{step.name} {found.words}")
 
+            what: list[object] = [text, found.details]
+            if wanted.step.link:
+                await self._linked(text, what, found)
+                return
+
             async def make() -> str:
                 return await self._work(partial(files.put, found, self.config))
 
-            await self._made(text, [text, found.details], make)
+            await self._made(text, what, make)
+
+    async def _linked(self, text: str, what: list[object], found: files.Found) -> None:
+        """COPY and ADD --link: a layer that is the same whatever it stands on, and so it is made
+        again only when the files change, not when something below does.
+        """
+        shop, parent = self._shop, self.image
+        look_up = partial(files.owner_in, shop.store, parent, found.chown)
+        owner = await finished(shop.executor, look_up)
+        place = configure.resolve(self.config, found.target)
+        key = key_of(None, ["LINK", *what, owner, place, self._job.epoch])
+
+        async def make() -> str:
+            layer = None if self.cache_lost else shop.cache.find(key)
+            directory = self._job.context.directory()
+            if layer is not None:
+                self._stand_by(layer)
+                copy = partial(copy_layer, shop.store, layer.chain_ids[-1], directory)
+                self._output.stream(" ---> Using the layer of an earlier build\n")
+                return await finished(shop.executor, copy)
+            put = partial(files.put, replace(found, chown=owner), self.config)
+            return await finished(shop.executor, partial(work_on, (), directory, put))
+
+        await self._made(text, ["LINK", *what, owner], make)
+        chain = parent.chain_ids if parent else ()
+        if self.image is not None and len(self.image.chain_ids) > len(chain):
+            shop.cache.add(key, self.image, parent, text)
 
     async def _work(self, work: Callable[[int], None]) -> str:
         """Do something to the stage's files in a thread; return the upper directory."""

@@ -111,6 +111,17 @@ async def _agent(
                 f"unable to forward ssh agent {mount.id}: {exc.args[0] if exc.args else exc}"
             ) from exc
         return False
+    path = await open_agent(stack, found, mount.id, place)
+    os.chown(path, mount.uid, mount.gid)
+    os.chmod(path, mount.mode)
+    lent.mounts.append(_bind(path, target))
+    return True
+
+
+async def open_agent(
+    stack: contextlib.AsyncExitStack, session: ClientSession, name: str, place: str
+) -> str:
+    """Return the path of a socket that leads to an agent of the client's. Raises OSError."""
     room = _room(stack, place)
     room_fd = os.open(room, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX)
@@ -119,14 +130,10 @@ async def _agent(
         listener.bind(f"/proc/self/fd/{room_fd}/agent")
     finally:
         os.close(room_fd)
-    path = os.path.join(room, "agent")
-    os.chown(path, mount.uid, mount.gid)
-    os.chmod(path, mount.mode)
-    relay = _Relay(found, mount.id)
+    relay = _Relay(session, name)
     server = await asyncio.start_unix_server(relay.serve, sock=listener)
     stack.push_async_callback(relay.close, server)
-    lent.mounts.append(_bind(path, target))
-    return True
+    return os.path.join(room, "agent")
 
 
 class _Relay:
