@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from pier.build.arguments import Arguments
 from pier.build.context import Context
@@ -12,14 +13,15 @@ from pier.build.mounts import bind_sources
 from pier.build.options import BuildOptions
 from pier.build.output import Output, Turns
 from pier.build.plan import Plan, PlannedStage, find_stage, make_plan
-from pier.build.progress import SILENT, Progress
+from pier.build.progress import SILENT, Progress, Work, working
 from pier.build.runner import Tell
-from pier.build.session import ClientSession
-from pier.build.stage import Job, Shop, StageBuild
+from pier.build.stage import Failure, Job, Shop, StageBuild
+from pier.build.vertexes import StageVertexes, stage_name
 from pier.errors import NotFound, PierError
 from pier.images.image import Image
 from pier.model.digest import short
 from pier.model.platform import Platform, host_platform, parse_platform
+from pier.model.reference import parse_reference
 
 SCRATCH = "scratch"
 
@@ -76,13 +78,17 @@ class Build:
         tell: Tell,
         *,
         progress: Progress = SILENT,
-        session: ClientSession | None = None,
+        key: str = "",
     ) -> Image:
-        """Build to the end; on failure or cancellation nothing goes on. Raises PierError."""
+        """Build to the end; on failure or cancellation nothing goes on. Raises PierError.
+
+        `key` tells the build's vertexes from those of others.
+        """
+        self._key = key
         with self._shop.store.pinned() as pins:
             epoch = self._arguments.epoch
             self._job = Job(
-                self._options, self._context, self._file.escape, epoch, pins, progress, session
+                self._options, self._context, self._file.escape, epoch, pins, progress, []
             )
             return await self._run(tell)
 
@@ -112,6 +118,10 @@ class Build:
         self._say_end(tell, image)
         return image
 
+    def failure_of(self, error: BaseException) -> Failure | None:
+        """Return the step that failed with an error, None where it was none."""
+        return next((f for f in self._job.failures if f.error is error), None)
+
     async def _finish(
         self, tasks: "list[asyncio.Task[StageBuild]]", turns: Turns, outputs: list[Output]
     ) -> None:
@@ -130,12 +140,19 @@ class Build:
     ) -> StageBuild:
         arguments = self._arguments.stage()
         platform = self._platform(planned)
-        build = StageBuild(self._shop, self._job, arguments, output, platform)
+        vertexes = StageVertexes(
+            self._job.progress,
+            self._key,
+            stage_name(self._file, planned.stage),
+            has_base=planned.parent is None and planned.base.lower() != SCRATCH,
+        )
+        vertexes.expect(planned.stage.instructions)
+        build = StageBuild(self._shop, self._job, arguments, output, platform, vertexes)
         build.cache_lost |= planned.is_one_of(self._options.uncached)
         for index in sorted(planned.needs):
             await asyncio.shield(self._stages[index])
         self._announce(output, number + 1, planned.stage.base.original)
-        image = await self._base(planned, platform, output)
+        image = await self._base(planned, platform, output, vertexes)
         triggers = build.begin(image)
         output.stream(f" ---> {short(image.id) if image else ''}\n")
         build.sources = await self._sources(planned, platform, output)
@@ -143,8 +160,10 @@ class Build:
             plural = "s" if len(triggers) > 1 else ""
             output.stream(f"# Executing {len(triggers)} build trigger{plural}")
             output.stream("\n")
-        for text in triggers:
-            await build.step(parse_trigger(text))
+        triggered = [parse_trigger(text) for text in triggers]
+        vertexes.expect(triggered)
+        for step in triggered:
+            await build.step(step)
         for offset, step in enumerate(planned.stage.instructions, number + 2):
             self._announce(output, offset, step.original)
             await build.step(step)
@@ -163,14 +182,20 @@ class Build:
         return self._options.platform or host_platform()
 
     async def _base(
-        self, planned: PlannedStage, platform: Platform, output: Output
+        self,
+        planned: PlannedStage,
+        platform: Platform,
+        output: Output,
+        vertexes: StageVertexes,
     ) -> Image | None:
         if planned.parent is not None:
             return self._stages[planned.parent].result().image
         if planned.base.lower() == SCRATCH:
             return None
         wanted = platform if planned.platform or self._options.platform else None
-        return await self._image(planned.base, wanted, output)
+        image = await self._image(planned.base, wanted, output)
+        vertexes.base(_full_name(planned.base)).done(cached=True)
+        return image
 
     async def _image(self, name: str, platform: Platform | None, output: Output) -> Image:
         """Find an image, or pull it, once a build."""
@@ -180,13 +205,27 @@ class Build:
         return await asyncio.shield(self._pulls[key])
 
     async def _get(self, name: str, platform: Platform | None, output: Output) -> Image:
+        what = f"[internal] load metadata for {_full_name(name)}"
+        key = f"{self._key}\0{platform or ''}"
+        with working(self._job.progress, what, key=key) as work:
+            return await self._find(name, platform, output, work)
+
+    async def _find(
+        self, name: str, platform: Platform | None, output: Output, work: Work
+    ) -> Image:
         store = self._shop.store
         if not self._options.pull:
             try:
                 return store.get(name, platform)
             except NotFound:
                 pass
-        await self._shop.runner.pull(name, platform, output.record)
+        parts: dict[str, int] = {}
+
+        def tell(record: Mapping[str, Any]) -> None:
+            output.record(record)
+            _tell_pull(work, parts, record)
+
+        await self._shop.runner.pull(name, platform, tell)
         return store.get(name, platform)
 
     async def _sources(
@@ -215,6 +254,26 @@ class Build:
             names = " ".join(unused)
             tell({"stream": f"[Warning] One or more build-args [{names}] were not consumed\n"})
         tell({"stream": f"Successfully built {short(image.id)}\n"})
+
+
+def _full_name(name: str) -> str:
+    """Return a reference in full, as BuildKit shows it; one that is none stays as it is."""
+    try:
+        return str(parse_reference(name).tagged())
+    except PierError:
+        return name
+
+
+def _tell_pull(work: Work, parts: dict[str, int], record: Mapping[str, Any]) -> None:
+    """Tell of a pull's line as a part of a vertex; `parts` are when each began."""
+    name, detail = str(record.get("id", "")), record.get("progressDetail") or {}
+    if not name or "current" not in detail:
+        return
+    current, total = int(detail["current"]), int(detail.get("total", 0))
+    what = f"{str(record.get('status', '')).lower()} {name}"
+    parts[what] = work.status(
+        what, current=current, total=total, started=parts.get(what, 0), done=current == total
+    )
 
 
 async def _cancel(tasks: "list[asyncio.Task[StageBuild] | asyncio.Task[Image]]") -> None:

@@ -43,6 +43,9 @@ class Context:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def ready(self) -> None:
+        """Wait until the files are here; those of an archive are from the beginning."""
+
     def close(self) -> None:
         """Throw it away. A second call does nothing."""
         if self.root_fd >= 0:

@@ -25,12 +25,12 @@ from pier.build.fetching import Fetcher
 from pier.build.mounts import parse_mount
 from pier.build.options import INSECURE, NETWORK_HOST, BuildOptions
 from pier.build.output import Output
-from pier.build.progress import SILENT, Progress
+from pier.build.progress import SILENT, Progress, Work, error_of
 from pier.build.runner import Step, StepRunner
-from pier.build.session import ClientSession
 from pier.build.snapshot import Made, adopt, copy_layer, open_image, save
 from pier.build.threads import finished
 from pier.build.tree import work_on
+from pier.build.vertexes import StageVertexes
 from pier.build.words import DEFAULT_PATH, file_note, note, run_words
 from pier.errors import Forbidden, InvalidParameter, NotFound, Unsupported
 from pier.images.image import Image
@@ -54,7 +54,7 @@ class Shop(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """What the stages of one build share; `pins` keeps the layers that they stand on.
 
-    `session` is None for a client of the classic API.
+    `failures` are the steps that failed, with what they raised.
     """
 
     options: BuildOptions
@@ -63,7 +63,15 @@ class Job(Struct, frozen=True):
     epoch: int | None
     pins: Pins
     progress: Progress = SILENT
-    session: ClientSession | None = None
+    failures: "list[Failure]" = []
+
+
+class Failure(Struct, frozen=True):
+    """`vertex` is the digest of the step's, "" for one that has none."""
+
+    step: ins.Instruction
+    vertex: str
+    error: Exception
 
 
 class StageBuild:
@@ -73,9 +81,17 @@ class StageBuild:
     """
 
     def __init__(
-        self, shop: Shop, job: Job, arguments: Arguments, output: Output, platform: Platform
+        self,
+        shop: Shop,
+        job: Job,
+        arguments: Arguments,
+        output: Output,
+        platform: Platform,
+        vertexes: StageVertexes,
     ) -> None:
         self._shop = shop
+        self._vertexes = vertexes
+        self._told: Work | None = None
         self._job = job
         self._arguments = arguments
         self._output = output
@@ -101,7 +117,20 @@ class StageBuild:
         return triggers
 
     async def step(self, step: ins.Instruction) -> None:
-        """Do one instruction. Raises PierError."""
+        """Do one instruction, and tell of it. Raises PierError."""
+        work = self._told = self._vertexes.step(step, self._values())
+        try:
+            await self._do(step)
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                self._job.failures.append(Failure(step, work.digest if work else "", exc))
+            if work is not None:
+                work.done(error=error_of(exc))
+            raise
+        if work is not None:
+            work.done()
+
+    async def _do(self, step: ins.Instruction) -> None:
         match step:
             case ins.Run():
                 await self._run(step)
@@ -131,8 +160,10 @@ class StageBuild:
         self.config = replace(self.config, **fields)
 
     def _expander(self) -> Expander:
-        values = self._arguments.values() | environment(self.config)
-        return Expander(values, escape=self._job.escape)
+        return Expander(self._values(), escape=self._job.escape)
+
+    def _values(self) -> dict[str, str]:
+        return self._arguments.values() | environment(self.config)
 
     # Config
 
@@ -189,6 +220,8 @@ class StageBuild:
             session, private = self._job.options.session, self._shop.private
             fetcher = Fetcher(self._job.context, session, private)
             wanted = await files.fetched(wanted, checksum, fetcher)
+        if not (isinstance(step, ins.Copy) and step.stage):
+            await self._job.context.ready()
         with contextlib.ExitStack() as stack:
             load = partial(files.gather, stack, wanted, self._job.context, self._shop.store, source)
             found = await finished(self._shop.executor, load)
@@ -246,6 +279,8 @@ class StageBuild:
         network, is_privileged = self._rights(step, word)
         asked = [word(text) for text in step.mounts]
         mounts = [parse_mount(text) for text in asked]
+        if any(mount.kind == "bind" and not mount.stage for mount in mounts):
+            await self._job.context.ready()
         load = partial(step_mounts.inputs, mounts, self._job.context, self.sources)
         read = await finished(self._shop.executor, load) if mounts else []
         written, script = files.with_heredocs(step.command)
@@ -325,7 +360,7 @@ class StageBuild:
         async with self._shop.runner.container(wanted) as container:
             self._output.stream(f" ---> Running in {container.id[:12]}\n")
             try:
-                code = await container.run(self._output.written)
+                code = await container.run(self._written)
             except Exception:
                 if not options.force_remove:
                     container.keep()
@@ -343,6 +378,11 @@ class StageBuild:
             self._output.stream(f" ---> Removed intermediate container {shown}\n")
         return changes
 
+    def _written(self, data: bytes, is_error: bool) -> None:
+        self._output.written(data, is_error)
+        if self._told is not None:
+            self._told.log(data, is_error=is_error)
+
     # Results
 
     async def _made(
@@ -358,6 +398,8 @@ class StageBuild:
                 found = await self._from_others(created_by, key)
             if found is not None:
                 self._output.stream(" ---> Using cache\n")
+                if self._told is not None:
+                    self._told.done(cached=True)
                 self._stand_on(found)
                 return
             # As with Docker: what follows a step that was made anew is made anew as well, which
