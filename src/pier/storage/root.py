@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable
 
 from pier.errors import Internal, Unavailable
+from pier.storage.placement import spread
 from pier.storage.tree import remove_tree
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class DataRoot:
                 # Containers' users cross these on their way to bind-mounted files of theirs; what
                 # they may list is nothing.
                 os.makedirs(self.join(name), mode=0o711, exist_ok=True)
+            spread(self.join("staging"))
             self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
             self._housekeeper = threading.Thread(
                 target=self._keep_house, name="housekeeper", daemon=True
