@@ -50,10 +50,10 @@ def test_words_of_variables_are_split_unless_quoted() -> None:
     assert Expander(VALUES).words("$p \"$p\" '' x") == ["a", "b", "c", "a b  c", "", "x"]
 
 
-def test_what_has_no_value_is_remembered_or_kept() -> None:
-    expander = Expander({}, keep_unset=True)
-    assert expander.word("$a ${b} ${c:-d}") == "$a ${b} d"
-    assert expander.unmatched == {"a", "b", "c"}
+def test_what_has_no_value_is_remembered() -> None:
+    expander = Expander({})
+    assert expander.word("$a ${b} ${c:-d} ${e#x}") == "  d "
+    assert expander.unmatched == {"a", "b", "e"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ the platform need an ARG to be seen in a stage, those of proxies none, and they 
 history or cache (docs.docker.com/reference/dockerfile/#arg).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pier.model.platform import Platform
 
@@ -40,6 +40,11 @@ class Arguments:
         stage = Arguments(self._given, self._platforms, self._used)
         stage._globals = self.globals
         return stage
+
+    @property
+    def declared(self) -> Collection[str]:
+        """The names that ARGs of this scope have given, with or without a value."""
+        return self._declared.keys()
 
     @property
     def globals(self) -> dict[str, str]:

@@ -66,7 +66,8 @@ def shell(config: ContainerConfig, step: ins.Shell) -> str:
 def expose(config: ContainerConfig, step: ins.Expose) -> str:
     ports = dict(config.ExposedPorts)
     for word in step.ports:
-        found = _PORT.fullmatch(word)
+        # As with Docker: an address and a port of the host count for nothing.
+        found = _PORT.fullmatch(word.rpartition(":")[2])
         if found is None:
             raise InvalidParameter(f"invalid containerPort: {word}")
         first, last = int(found[1]), int(found[2] or found[1])

@@ -23,16 +23,9 @@ class Expander:
         values: Mapping[str, str],
         *,
         escape: str = "\\",
-        keep_quotes: bool = False,
-        keep_unset: bool = False,
     ) -> None:
-        """`keep_quotes` leaves quotes and escapes in the result (for RUN's options and the like);
-        `keep_unset` leaves `$x` as it is written when x is not set.
-        """
         self._values = values
         self._escape = escape
-        self._keep_quotes = keep_quotes
-        self._keep_unset = keep_unset
         self.unmatched: set[str] = set()
 
     def word(self, text: str) -> str:
@@ -45,23 +38,15 @@ class Expander:
         reading.whole()
         return reading.split
 
-    def value(self, name: str) -> str | None:
+    def value(self, name: str, *, may_be_unset: bool = False) -> str | None:
         found = self._values.get(name)
-        if found is None:
+        if found is None and not may_be_unset:
             self.unmatched.add(name)
         return found
 
     @property
     def escape(self) -> str:
         return self._escape
-
-    @property
-    def keep_quotes(self) -> bool:
-        return self._keep_quotes
-
-    @property
-    def keep_unset(self) -> bool:
-        return self._keep_unset
 
 
 class _Reading:
@@ -135,17 +120,17 @@ class _Reading:
             )
         inside = self._text[self._at + 1 : end]
         self._at = end + 1
-        return f"'{inside}'" if self._expander.keep_quotes else inside
+        return inside
 
     def _double(self) -> str:
         self._at += 1
-        result = '"' if self._expander.keep_quotes else ""
+        result = ""
         escape = self._expander.escape
         while self._at < len(self._text):
             character = self._text[self._at]
             if character == '"':
                 self._at += 1
-                return result + ('"' if self._expander.keep_quotes else "")
+                return result
             if character == "$":
                 result += self._dollar()
             elif character == escape:
@@ -155,7 +140,7 @@ class _Reading:
                 if not following:
                     return result
                 # In double quotes only these are escaped; before others the escape stays.
-                if following not in ('"', "$", escape) or self._expander.keep_quotes:
+                if following not in ('"', "$", escape):
                     result += escape
                 result += following
             else:
@@ -169,30 +154,23 @@ class _Reading:
         self._at += 1
         if not following:
             return ""
-        return self._expander.escape + following if self._expander.keep_quotes else following
+        return following
 
     def _dollar(self) -> str:
-        start = self._at
         self._at += 1
         if self._text[self._at : self._at + 1] == "{":
-            return self._braces(start)
+            return self._braces()
         match = _NAME.match(self._text, self._at)
         if match:
             self._at = match.end()
-            return self._plain(match[0], self._text[start : self._at])
+            return self._expander.value(match[0]) or ""
         following = self._text[self._at : self._at + 1]
         if following and following in _SPECIAL:
             self._at += 1
-            return self._plain(following, self._text[start : self._at])
+            return self._expander.value(following) or ""
         return "$"
 
-    def _plain(self, name: str, written: str) -> str:
-        found = self._expander.value(name)
-        if found is None:
-            return written if self._expander.keep_unset else ""
-        return found
-
-    def _braces(self, start: int) -> str:
+    def _braces(self) -> str:
         self._at += 1
         match = _NAME.match(self._text, self._at)
         if match:
@@ -207,14 +185,14 @@ class _Reading:
         following = self._text[self._at : self._at + 1]
         if following == "}":
             self._at += 1
-            return self._plain(name, self._text[start : self._at])
+            return self._expander.value(name) or ""
         if not following:
             raise DockerfileError(f"syntax error: missing '}}' in {self._text!r}")
-        return self._modified(name, start)
+        return self._modified(name)
 
-    def _modified(self, name: str, start: int) -> str:
-        value = self._expander.value(name)
+    def _modified(self, name: str) -> str:
         sign = self._text[self._at]
+        value = self._expander.value(name, may_be_unset=sign in ":-+?")
         self._at += 1
         if sign == ":":
             sign = self._text[self._at : self._at + 1]

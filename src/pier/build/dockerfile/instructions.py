@@ -10,11 +10,15 @@ from pier.build.dockerfile.lines import Heredoc
 
 
 class Instruction(Struct, kw_only=True):
-    """What all have: the lines it takes, counted from 1, and its text joined over continuations."""
+    """What all have: the lines it takes, counted from 1, and its text joined over continuations.
+
+    `comments` are those right above it, without their `#`.
+    """
 
     first: int = 0
     last: int = 0
     original: str = ""
+    comments: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -153,11 +157,11 @@ class Stage(Struct):
 
 
 class Dockerfile(Struct):
-    """`globals` are the ARGs before the first FROM; `warnings` are (check's name, text, line)."""
+    """`globals` are the ARGs before the first FROM; `empty_continuations` are lines' numbers."""
 
     globals: list[Arg]
     stages: list[Stage]
     directives: dict[str, str]
     text: str
     escape: str
-    warnings: list[tuple[str, str, int]] = []
+    empty_continuations: list[int] = []

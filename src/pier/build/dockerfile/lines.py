@@ -35,15 +35,16 @@ class Heredoc(Struct, frozen=True):
 class Line(Struct, frozen=True):
     """One instruction as it was written: `text` is joined over its continuations, without comments.
 
-    `first` and `last` count from 1; `original` is all of its lines, for excerpts.
+    `first` and `last` count from 1. `comments` are those right above it, without their `#`.
+    `empty_continuation` is the last line of one that has empty lines in it, 0 for none.
     """
 
     text: str
     first: int
     last: int
-    original: str
     heredocs: tuple[Heredoc, ...] = ()
-    empty_continuations: tuple[int, ...] = ()
+    comments: tuple[str, ...] = ()
+    empty_continuation: int = 0
 
 
 class Source(Struct, frozen=True):
@@ -63,7 +64,7 @@ def read_source(text: str) -> Source:
     escape = directives.get("escape", "\\")
     if escape not in ("\\", "`"):
         raise DockerfileError(f"invalid ESCAPE '{escape}'. Must be ` or \\", 1)
-    lines = tuple(_Scanner(raw, escape).scan())
+    lines = tuple(_Scanner(raw, escape, len(directives)).scan())
     if not lines:
         raise DockerfileError("file with no instructions")
     return Source(directives, lines, text, escape)
@@ -84,9 +85,11 @@ def _directives(raw: list[str]) -> dict[str, str]:
 
 
 class _Scanner:
-    def __init__(self, raw: list[str], escape: str) -> None:
+    def __init__(self, raw: list[str], escape: str, start: int) -> None:
+        """`start` is the number of lines that are directives."""
         self._raw = raw
-        self._at = 0
+        self._at = start
+        self._comments: list[str] = []
         self._continued = re.compile(r"([\s\S]*)" + re.escape(escape) + r"[ \t]*$")
         self._escape = escape
 
@@ -102,27 +105,33 @@ class _Scanner:
         first = self._at + 1
         text = self._raw[self._at]
         self._at += 1
-        if not text.strip() or _COMMENT.match(text):
+        if _COMMENT.match(text):
+            self._comments.append(text.strip().removeprefix("#").strip())
+            return None
+        if not text.strip():
+            self._comments.clear()
             return None
         text = text.lstrip(" \t\f\v")
         joined, goes_on = self._trimmed(text)
-        empty: list[int] = []
+        has_empty = False
         while goes_on and self._at < len(self._raw):
             more = self._raw[self._at]
             self._at += 1
             if _COMMENT.match(more):
                 continue
             if not more.strip():
-                empty.append(self._at)
+                has_empty = True
                 continue
             piece, goes_on = self._trimmed(more)
             joined += piece
         joined = joined.strip()
         if not joined:
             return None
+        empty = self._at if has_empty else 0
         heredocs = self._heredocs(joined) if self._may_have_heredocs(joined) else ()
-        original = "\n".join(self._raw[first - 1 : self._at])
-        return Line(joined, first, self._at, original, heredocs, tuple(empty))
+        comments = tuple(self._comments)
+        self._comments.clear()
+        return Line(joined, first, self._at, heredocs, comments, empty)
 
     def _trimmed(self, text: str) -> tuple[str, bool]:
         match = self._continued.match(text)

@@ -21,6 +21,8 @@ def parse_dockerfile(text: str) -> ins.Dockerfile:
     source = read_source(text)
     result = ins.Dockerfile([], [], source.directives, source.text, source.escape)
     for line in source.lines:
+        if line.empty_continuation:
+            result.empty_continuations.append(line.empty_continuation)
         found = parse_line(line, source.escape)
         if isinstance(found, ins.From):
             result.stages.append(ins.Stage(len(result.stages), found))
@@ -54,6 +56,7 @@ def parse_line(line: Line, escape: str) -> ins.Instruction:
     except DockerfileError as exc:
         raise DockerfileError(str(exc.args[0]), line.first, line.last) from None
     found.first, found.last, found.original = line.first, line.last, line.text
+    found.comments = line.comments
     return found
 
 
