@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from openapi_schema import Specification
+from openapi_schema import Specifications
 
 MAX_BODY = 4 << 20
 HIJACKED = "application/vnd.docker.raw-stream"
@@ -167,7 +167,7 @@ class Observer:
 
 
 async def main(listen: str, upstream: str, report: str) -> None:
-    specification = Specification()
+    specification = Specifications()
     told: set[str] = set()
 
     def check(method: str, path: str, status: int, body: bytes) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SPECIFICATION = os.path.join(
-    os.path.dirname(ROOT), "shared", "specs", "docker-engine-api-v1.51.yaml"
-)
+SPECS = os.path.join(os.path.dirname(ROOT), "shared", "specs")
+# Up to API 1.51 answers are as the one says, later ones as the other does.
+VERSIONS = ("1.51", "1.55")
 _TO_JSON = (
     "import json, sys, yaml;"
     "print(json.dumps(yaml.load(open(sys.argv[1]), yaml.CSafeLoader), default=str))"
@@ -31,7 +31,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def why_not() -> str:
     """Say why there is nothing to check against; "" when there is."""
-    if not os.path.exists(SPECIFICATION):
+    if not all(os.path.exists(_path(version)) for version in VERSIONS):
         return "no ../shared/specs with the OpenAPI document"
     found = subprocess.run(
         ["/usr/bin/python3", "-c", "import yaml"], capture_output=True, check=False
@@ -39,10 +39,27 @@ def why_not() -> str:
     return "" if found.returncode == 0 else "python3-yaml is not installed"
 
 
-class Specification:
+def _path(version: str) -> str:
+    return os.path.join(SPECS, f"docker-engine-api-v{version}.yaml")
+
+
+class Specifications:
+    """Both documents; a request's version says which it is held against."""
+
     def __init__(self) -> None:
+        self._old, self._new = (Specification(_path(version)) for version in VERSIONS)
+
+    def check(self, method: str, path: str, status: int, body: bytes) -> Iterator[str]:
+        """Yield what is wrong with an answer: "GET /x 200 .Field: why"."""
+        version = re.match(r"/v1\.(\d+)/", path)
+        is_old = version is not None and int(version[1]) <= 51
+        yield from (self._old if is_old else self._new).check(method, path, status, body)
+
+
+class Specification:
+    def __init__(self, path: str) -> None:
         done = subprocess.run(
-            ["/usr/bin/python3", "-c", _TO_JSON, SPECIFICATION], check=True, capture_output=True
+            ["/usr/bin/python3", "-c", _TO_JSON, path], check=True, capture_output=True
         )
         self._document: dict[str, Any] = json.loads(done.stdout)
         self._routes = [

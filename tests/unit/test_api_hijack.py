@@ -93,7 +93,7 @@ class FakeExecs:
 
 
 class FakeImages:
-    def load(self, reader, *, quiet, platform):
+    def load(self, reader, *, quiet, platforms):
         async def lines():
             size = len(await asyncio.to_thread(reader.read))
             yield b'{"stream":"%d"}\r\n' % size
@@ -152,10 +152,10 @@ def test_every_answer_has_dockers_headers(serve):
         status, headers = await head(reader)
         assert status == "HTTP/1.1 200 OK"
         assert {
-            "api-version": "1.51",
+            "api-version": "1.55",
             "docker-experimental": "false",
             "ostype": "linux",
-            "server": "Docker/28.5.2 (linux)",
+            "server": "Docker/29.7.2 (linux)",
             "builder-version": "1",
             "swarm": "inactive",
         }.items() <= headers.items()

@@ -194,7 +194,7 @@ def test_layout_for_several_platforms(images):
     assert images.store.get("multi:v1", parse_platform(OTHER)).chain_ids == (digest_of(ONE),)
     images.remove("multi:v1")
     assert images.store.count() == 0
-    put(images, archive, platform=parse_platform(OTHER))
+    put(images, archive, platforms=[parse_platform(OTHER)])
     assert images.store.get("multi:v1").chain_ids == (digest_of(ONE),)
     assert put(images, archive) == ["Loaded image: multi:v1\n"]
     assert images.store.get("multi:v1").chain_ids == (digest_of(TWO),)
@@ -351,9 +351,9 @@ def test_no_platform_suits(images):
     single = layout.image(ONE, platform=OTHER)
     index = layout.add("index.v1+json", {"manifests": [single]})
     with pytest.raises(InvalidParameter, match="no image of the archive suits platform"):
-        put(images, layout.tar(index), platform=host_platform())
+        put(images, layout.tar(index), platforms=[host_platform()])
     with pytest.raises(InvalidParameter, match="no image of the archive suits platform"):
-        put(images, layout.tar(single), platform=host_platform())
+        put(images, layout.tar(single), platforms=[host_platform()])
     # Where there is no choice it is loaded, as `docker load` does; running it is another matter.
     assert put(images, layout.tar(single))
 

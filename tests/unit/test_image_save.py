@@ -31,8 +31,8 @@ def other(tmp_path):
     other.close()
 
 
-def save(images, *refs, platform=None):
-    saving = start_saving(images.store, refs, platform)
+def save(images, *refs, platforms=()):
+    saving = start_saving(images.store, refs, platforms)
     try:
         return b"".join(saving.chunks())
     finally:
@@ -133,10 +133,10 @@ def test_all_platforms_of_an_index(images, other):
         found = other.store.get("multi:v1", platform)
         assert found.id == images.store.get("multi:v1", platform).id
         assert found.index == images.store.get("multi:v1").index
-    alone = save(images, "multi:v1", platform=parse_platform(OTHER))
+    alone = save(images, "multi:v1", platforms=[parse_platform(OTHER)])
     assert len(files(alone)) == 3 + 4
     with pytest.raises(NotFound, match="does not match the specified platform"):
-        save(images, "multi:v1", platform=parse_platform("linux/riscv64"))
+        save(images, "multi:v1", platforms=[parse_platform("linux/riscv64")])
 
 
 def test_image_that_is_removed_meanwhile_is_saved_whole(images, other):

@@ -1,21 +1,25 @@
 """Routes of containers."""
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from pier.api import websocket
+from pier.api import answer_versions, websocket
 from pier.api.answers import empty_answer, json_answer
-from pier.api.body import convert, read_as, read_json
+from pier.api.body import convert, read_json
 from pier.api.call import Call
+from pier.api.create_versions import adapt_create
 from pier.api.hijack import hijack
 from pier.api.router import Routes
 from pier.api.streaming import BINARY, send_bytes, send_result, send_values, stream_type
 from pier.engine.containers import PRUNE_FILTERS
 from pier.engine.inspect import as_shown
 from pier.engine.listing import FILTERS
+from pier.engine.update import BY_DEVICE
 from pier.errors import InvalidParameter, Unsupported
 from pier.model.api_containers import AttachOptions, LogOptions, UpdateRequest
+from pier.model.api_stats import StatsResponse
 from pier.model.container import CreateRequest
 from pier.model.detach_keys import parse_detach_keys
 from pier.model.filters import Filters
@@ -30,14 +34,17 @@ async def list_(call: Call) -> web.StreamResponse:
         size=call.flag("size"),
         filters=Filters.parse(call.text("filters"), FILTERS),
     )
-    return json_answer(summaries)
+    return json_answer(answer_versions.containers(summaries, call.version))
 
 
 async def create(call: Call) -> web.StreamResponse:
     request = _create_request(await read_json(call.request))
+    warnings = adapt_create(request, call.version)
+    platform = call.text("platform") if call.version >= (1, 41) else ""
     response = await call.engine.containers.create(
-        request, name=call.text("name"), platform=call.text("platform")
+        request, name=call.text("name"), platform=platform
     )
+    response.Warnings += warnings
     answer = json_answer(response, 201)
     _traced(call, response.Id)
     return answer
@@ -63,7 +70,7 @@ def _create_request(body: dict[str, Any] | None) -> CreateRequest:
 
 async def inspect(call: Call) -> web.StreamResponse:
     answer = await call.engine.containers.inspect(call.name, size=call.flag("size"))
-    return json_answer(as_shown(answer))
+    return json_answer(answer_versions.container(as_shown(answer), call.version))
 
 
 async def changes(call: Call) -> web.StreamResponse:
@@ -80,19 +87,31 @@ async def top(call: Call) -> web.StreamResponse:
 
 async def stats(call: Call) -> web.StreamResponse:
     stream = call.flag("stream", default=True)
-    one_shot = call.flag("one-shot")
+    one_shot = call.flag("one-shot") and call.version >= (1, 41)
     if stream and one_shot:
         raise InvalidParameter("cannot have stream=true and one-shot=true")
     if stream:
-        return await send_values(call, call.engine.stats.stream(call.name))
+        answers = call.engine.stats.stream(call.name)
+        return await send_values(call, answers, _stats_shown(call))
     if one_shot:
-        return json_answer(call.engine.stats.one_shot(call.name))
-    return json_answer(await call.engine.stats.once(call.name))
+        answer = call.engine.stats.one_shot(call.name)
+    else:
+        answer = await call.engine.stats.once(call.name)
+    return json_answer(answer_versions.stats(answer, call.version))
+
+
+def _stats_shown(call: Call) -> Callable[[StatsResponse], StatsResponse]:
+    return lambda answer: answer_versions.stats(answer, call.version)
 
 
 async def update(call: Call) -> web.StreamResponse:
-    request = await read_as(call.request, UpdateRequest)
-    return json_answer(await call.engine.containers.update(call.name, request))
+    body = await read_json(call.request) or {}
+    request = convert(body, UpdateRequest)
+    if call.version < (1, 40):
+        request.PidsLimit = None
+    # An empty list lifts what was set by device; before 1.55 it was "not given".
+    lifted = {key for key in BY_DEVICE if body.get(key) == []} if call.version >= (1, 55) else ()
+    return json_answer(await call.engine.containers.update(call.name, request, lifted))
 
 
 async def logs(call: Call) -> web.StreamResponse:
@@ -124,15 +143,16 @@ async def attach(call: Call) -> web.StreamResponse:
 
 
 async def attach_websocket(call: Call) -> web.StreamResponse:
-    attachment = call.engine.containers.prepare_attach(call.name, _attach_options(call))
+    options = _attach_options(call, everything=call.version < (1, 42))
+    attachment = call.engine.containers.prepare_attach(call.name, options)
     return await websocket.serve(call, attachment.hand_over, tty=attachment.tty)
 
 
-def _attach_options(call: Call) -> AttachOptions:
+def _attach_options(call: Call, *, everything: bool = False) -> AttachOptions:
     return AttachOptions(
-        stdin=call.flag("stdin"),
-        stdout=call.flag("stdout"),
-        stderr=call.flag("stderr"),
+        stdin=everything or call.flag("stdin"),
+        stdout=everything or call.flag("stdout"),
+        stderr=everything or call.flag("stderr"),
         stream=call.flag("stream"),
         logs=call.flag("logs"),
         detach_keys=parse_detach_keys(call.text("detachKeys")),
@@ -140,6 +160,8 @@ def _attach_options(call: Call) -> AttachOptions:
 
 
 async def wait(call: Call) -> web.StreamResponse:
+    if call.version < (1, 30):
+        return json_answer(await call.engine.containers.wait(call.name, ""))
     result = call.engine.containers.wait(call.name, call.text("condition"))
     answer = await send_result(call, result)
     _traced(call, call.name)
@@ -157,14 +179,19 @@ async def start(call: Call) -> web.StreamResponse:
     return empty_answer(204)
 
 
+def _signal(call: Call) -> str:
+    """How to stop, which a client may say since API 1.42."""
+    return call.text("signal") if call.version >= (1, 42) else ""
+
+
 async def stop(call: Call) -> web.StreamResponse:
-    signal, timeout_s = call.text("signal"), call.integer("t")
+    signal, timeout_s = _signal(call), call.integer("t")
     await call.engine.containers.stop(call.name, signal=signal, timeout_s=timeout_s)
     return empty_answer(204)
 
 
 async def restart(call: Call) -> web.StreamResponse:
-    signal, timeout_s = call.text("signal"), call.integer("t")
+    signal, timeout_s = _signal(call), call.integer("t")
     await call.engine.containers.restart(call.name, signal=signal, timeout_s=timeout_s)
     return empty_answer(204)
 

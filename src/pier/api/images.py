@@ -4,11 +4,12 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from aiohttp import web
+from msgspec import to_builtins
 
-from pier.api import registries
+from pier.api import answer_versions, registries
 from pier.api.answers import empty_answer, json_answer
 from pier.api.body import convert, read_json
-from pier.api.call import Call
+from pier.api.call import Call, Version
 from pier.api.router import Routes
 from pier.api.streaming import TAR, send_bytes, send_progress, send_transfer
 from pier.engine.body_reader import BodyReader
@@ -28,25 +29,43 @@ _PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
 
 
 async def list_(call: Call) -> web.StreamResponse:
+    manifests = call.flag("manifests") and call.version >= (1, 47)
+    identity = call.flag("identity") and call.version >= (1, 54)
+    if identity and not manifests:
+        raise InvalidParameter("conflicting options: identity requires manifests=1")
     summaries = await call.engine.images.list(
         all=call.flag("all"),
-        shared_size=call.flag("shared-size"),
-        manifests=call.flag("manifests"),
+        shared_size=call.flag("shared-size") and call.version >= (1, 42),
+        manifests=manifests,
         # Clients of before take -1 to mean that it was not counted, and show "N/A".
         containers=call.version >= (1, 51),
+        identity=identity,
         filters=Filters.parse(call.text("filters"), _LIST_FILTERS),
     )
-    return json_answer(summaries)
+    return json_answer(answer_versions.images(summaries, call.version))
 
 
 async def inspect(call: Call) -> web.StreamResponse:
-    platform, manifests = _platform(call), call.flag("manifests")
+    platform = _platform(call, since=(1, 49))
+    manifests = call.flag("manifests") and call.version >= (1, 48)
     if platform is not None and manifests:
         raise InvalidParameter(
             "conflicting options: manifests and platform options cannot both be set"
         )
+    answer = await call.engine.images.inspect(call.name, manifests=manifests, platform=platform)
+    return json_answer(answer_versions.image(to_builtins(answer), call.version))
+
+
+async def attestations(call: Call) -> web.StreamResponse:
+    texts = call.query.get("platform", [])
+    if len(texts) > 1:
+        raise InvalidParameter("only one platform value is currently supported")
+    platform = parse_platform_json(texts[0]) if texts and texts[0] else None
+    kinds = [kind for text in call.query.get("type", []) if (kind := text.strip())]
     return json_answer(
-        await call.engine.images.inspect(call.name, manifests=manifests, platform=platform)
+        await call.engine.images.attestations(
+            call.name, platform, kinds=kinds, whole=call.flag("statement")
+        )
     )
 
 
@@ -56,14 +75,14 @@ async def history(call: Call) -> web.StreamResponse:
 
 async def load(call: Call) -> web.StreamResponse:
     lines = call.engine.images.load(
-        _archive(call), quiet=call.flag("quiet"), platform=_platform(call)
+        _archive(call), quiet=call.flag("quiet"), platforms=_platforms(call)
     )
     return await send_progress(call, lines)
 
 
 async def save(call: Call) -> web.StreamResponse:
     refs = [call.name] if call.name else call.query.get("names", [])
-    return await send_bytes(call, TAR, call.engine.images.save(refs, _platform(call)))
+    return await send_bytes(call, TAR, call.engine.images.save(refs, _platforms(call)))
 
 
 async def difference(call: Call) -> web.StreamResponse:
@@ -86,10 +105,23 @@ async def commit(call: Call) -> web.StreamResponse:
     return json_answer(IdResponse(Id=image.id), 201)
 
 
-def _platform(call: Call) -> Platform | None:
+def _platform(call: Call, since: Version = (1, 48)) -> Platform | None:
     """Return the `platform` parameter, an object as JSON. Raises InvalidParameter."""
-    text = call.text("platform")
+    text = call.text("platform") if call.version >= since else ""
     return parse_platform_json(text) if text else None
+
+
+def _platforms(call: Call) -> list[Platform]:
+    """Return the platforms to load or save, none for all. Raises InvalidParameter."""
+    texts = [text for text in call.query.get("platform", []) if text]
+    if call.version < (1, 48):
+        return []
+    if call.version < (1, 52) and len(texts) > 1:
+        raise InvalidParameter(
+            "multiple platform parameters are not supported in this API version; use API version"
+            " 1.52 or later"
+        )
+    return [parse_platform_json(text) for text in texts]
 
 
 def _archive(call: Call) -> BinaryIO:
@@ -138,7 +170,11 @@ async def remove(call: Call) -> web.StreamResponse:
         call.name,
         force=call.flag("force"),
         noprune=call.flag("noprune"),
-        platforms=[parse_platform_json(text) for text in call.query.get("platforms", [])],
+        platforms=[
+            parse_platform_json(text)
+            for text in call.query.get("platforms", [])
+            if call.version >= (1, 50)
+        ],
     )
     return json_answer(deleted)
 
@@ -158,6 +194,7 @@ ROUTES: Routes = {
     "POST /images/load": load,
     "GET /images/{name}/json": inspect,
     "GET /images/{name}/history": history,
+    "GET /images/{name}/attestations": attestations,
     "POST /images/{name}/tag": tag,
     "DELETE /images/{name}": remove,
     "GET /pier/archive": transfer,

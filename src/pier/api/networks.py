@@ -21,11 +21,16 @@ async def list_(call: Call) -> web.StreamResponse:
 
 
 async def inspect(call: Call) -> web.StreamResponse:
-    return json_answer(call.engine.networks.inspect(call.name, call.text("scope")))
+    shown = call.engine.networks.inspect(
+        call.name, call.text("scope"), with_status=call.version >= (1, 52)
+    )
+    return json_answer(shown)
 
 
 async def create(call: Call) -> web.StreamResponse:
     request = await read_as(call.request, NetworkCreateRequest, required=True)
+    if call.version < (1, 48):
+        request.EnableIPv4 = None
     return json_answer(call.engine.networks.create(request), 201)
 
 

@@ -21,6 +21,9 @@ _SWARM = (
 )
 _NOT_YET = {
     "POST /session": "build",
+    "GET /plugins/privileges": "installing managed plugins",
+    "POST /plugins/pull": "installing managed plugins",
+    "POST /plugins/create": "making managed plugins",
 }
 
 

@@ -6,7 +6,7 @@ is a record in the stream where the stream has records, and a broken connection 
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +19,9 @@ from pier.api.errors import error_line
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
+JSON_LINES = "application/jsonl"
+ND_JSON = "application/x-ndjson"
+JSON_SEQUENCE = "application/json-seq"
 TAR = "application/x-tar"
 BINARY = "application/octet-stream"
 RAW_STREAM = "application/vnd.docker.raw-stream"
@@ -114,18 +117,27 @@ async def send_transfer(call: Call, lines: AsyncIterator[bytes]) -> web.StreamRe
     return response
 
 
-async def send_values(call: Call, values: AsyncIterator[Any]) -> web.StreamResponse:
-    """Send each value as a line of JSON, until they end or the client goes away."""
+async def send_values(
+    call: Call,
+    values: AsyncIterator[Any],
+    shown: Callable[[Any], Any] = lambda value: value,
+    content_type: str = JSON,
+) -> web.StreamResponse:
+    """Send each value, as `shown` makes it, as a line of JSON, until they end or the client goes.
+
+    With the content type of JSON text sequences each has RFC 7464's separator before it.
+    """
     encode = msgspec.json.Encoder().encode
+    before = b"\x1e" if content_type == JSON_SEQUENCE else b""
 
     async def lines() -> AsyncIterator[bytes]:
         try:
             async for value in values:
-                yield encode(value) + b"\n"
+                yield before + encode(shown(value)) + b"\n"
         finally:
             await _close(values)
 
-    return await send_bytes(call, JSON, lines())
+    return await send_bytes(call, content_type, lines())
 
 
 async def send_result(call: Call, result: Awaitable[Any]) -> web.StreamResponse:

@@ -1,12 +1,17 @@
 """Routes of the engine itself: _ping, version, info, events, disk usage."""
 
 from aiohttp import web
+from msgspec import to_builtins
 
+from pier.api import answer_versions
 from pier.api.answers import json_answer, text_answer
 from pier.api.call import Call
+from pier.api.negotiation import negotiate
 from pier.api.router import Routes
-from pier.api.streaming import send_values
+from pier.api.streaming import JSON, JSON_LINES, JSON_SEQUENCE, ND_JSON, send_values
+from pier.engine.disk_usage import usages
 from pier.engine.events import FILTERS
+from pier.errors import InvalidParameter
 from pier.model.filters import Filters
 
 # Builder-Version 1 keeps clients from BuildKit, which builds over gRPC.
@@ -15,6 +20,13 @@ _PING_HEADERS = {
     "Swarm": "inactive",
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
+}
+
+
+# strconv.ParseBool.
+_BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
 
 
@@ -27,7 +39,7 @@ async def version(call: Call) -> web.StreamResponse:
 
 
 async def info(call: Call) -> web.StreamResponse:
-    return json_answer(await call.engine.system.info())
+    return json_answer(answer_versions.info(await call.engine.system.info(), call.version))
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -36,11 +48,35 @@ async def events(call: Call) -> web.StreamResponse:
         until=call.timestamp("until"),
         filters=Filters.parse(call.text("filters"), FILTERS),
     )
-    return await send_values(call, subscription)
+    return await send_values(
+        call,
+        subscription,
+        lambda event: answer_versions.event(event, call.version),
+        _events_type(call),
+    )
+
+
+def _events_type(call: Call) -> str:
+    """The content type that the client likes best: since API 1.52 there is a choice."""
+    offers = ((1, 53), JSON_LINES), ((1, 52), ND_JSON), ((1, 52), JSON_SEQUENCE)
+    offered = [kind for since, kind in offers if call.version >= since]
+    return negotiate(call.request.headers.get("Accept", ""), offered) or JSON
 
 
 async def disk_usage(call: Call) -> web.StreamResponse:
-    return json_answer(await call.engine.disk_usages.measure(call.query.get("type", [])))
+    kinds = call.query.get("type", []) if call.version >= (1, 42) else []
+    measured = await call.engine.disk_usages.measure(kinds)
+    if call.version < (1, 52):
+        return json_answer(measured)
+    text = call.text("verbose")
+    if text and text not in _BOOLEANS:
+        raise InvalidParameter(f"invalid value for verbose: {text}")
+    is_verbose = _BOOLEANS.get(text, False)
+    shown = to_builtins(usages(measured, verbose=is_verbose))
+    if call.version == (1, 52) and not text:
+        old = {name: value for name, value in to_builtins(measured).items() if value is not None}
+        shown = old | shown
+    return json_answer(shown)
 
 
 ROUTES: Routes = {

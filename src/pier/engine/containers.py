@@ -6,7 +6,7 @@ ambiguous prefix. The longer verbs are modules of their own; what is here fits a
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO
 
@@ -198,9 +198,14 @@ class Containers:
             assert container.run is not None
             self._watch.resume(container.run)
 
-    async def update(self, ref: str, request: UpdateRequest) -> UpdateResponse:
-        """Change limits and the restart policy. Raises InvalidParameter, Conflict, Internal."""
-        return await update_container(self._services, self._get(ref), request)
+    async def update(
+        self, ref: str, request: UpdateRequest, lifted: Collection[str] = ()
+    ) -> UpdateResponse:
+        """Change limits and the restart policy; `lifted` are limits by device that shall go.
+
+        Raises InvalidParameter, Conflict, Internal.
+        """
+        return await update_container(self._services, self._get(ref), request, lifted)
 
     async def rename(self, ref: str, name: str) -> None:
         """Raises InvalidParameter for the name, Conflict when it is taken."""

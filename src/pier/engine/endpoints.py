@@ -39,13 +39,13 @@ from pier.engine.tasks import Tasks
 from pier.errors import Conflict, Forbidden, Internal, InvalidParameter, PierError, Unavailable
 from pier.kernel.netlink import Netlink
 from pier.model.container import Attachment, ContainerRecord, EndpointSettings
-from pier.model.network import NetworkRecord
+from pier.model.network import NetworkRecord, SubnetStatus
 from pier.network import links, options, shaping
 from pier.network.bridges import Bridges
 from pier.network.dns_server import DnsServer
 from pier.network.firewall import Firewall
 from pier.network.guard import Port
-from pier.network.ipam import Address, Leases
+from pier.network.ipam import MAX_COUNT, Address, Leases
 from pier.network.links import Inside
 from pier.network.namespaces import Namespaces
 from pier.network.parents import Parents
@@ -96,6 +96,15 @@ class Endpoints:
 
     def close_pool(self, network: NetworkRecord) -> None:
         self._leases.pop(network.Id, None)
+
+    def addresses(self, network: NetworkRecord) -> dict[str, SubnetStatus]:
+        """Count the addresses of a network by its subnets."""
+        return {
+            str(pool.subnet): SubnetStatus(
+                IPsInUse=min(pool.used, MAX_COUNT), DynamicIPsAvailable=min(pool.free, MAX_COUNT)
+            )
+            for pool in self._leases.get(network.Id, ())
+        }
 
     def publications(self) -> list[Publication]:
         """What is published now."""

@@ -12,7 +12,7 @@ from pier.engine.progress import Tell, stream_progress
 from pier.engine.services import Services
 from pier.engine.states import RUNNING
 from pier.errors import Conflict, NotFound
-from pier.images import transfer, views
+from pier.images import attestations, transfer, views
 from pier.images.image import Image
 from pier.images.importer import import_image
 from pier.images.load import load
@@ -20,6 +20,7 @@ from pier.images.removal import ContainerUse, Removal
 from pier.images.save import start_saving
 from pier.images.store import ImageStore
 from pier.model.api_images import (
+    AttestationStatement,
     ImageChange,
     ImageDelete,
     ImageHistory,
@@ -38,6 +39,7 @@ Users = list[ContainerUse]
 Differences = list[ImageChange]
 Summaries = list[ImageSummary]
 Steps = list[ImageHistory]
+Statements = list[AttestationStatement]
 Deleted = list[ImageDelete]
 
 
@@ -69,6 +71,7 @@ class Images:
         shared_size: bool,
         filters: Filters,
         manifests: bool = False,
+        identity: bool = False,
         containers: bool = True,
     ) -> Summaries:
         """Return the rows wanted, newest first. Raises InvalidParameter, NotFound for `before`.
@@ -82,7 +85,8 @@ class Images:
             if containers:
                 row.Containers = counts[row.Id]
             if manifests:
-                row.Manifests = views.manifests(self._store, self._store.get(row.Id), users)
+                image = self._store.get(row.Id)
+                row.Manifests = views.manifests(self._store, image, users, identities=identity)
         return rows
 
     async def inspect(
@@ -94,6 +98,14 @@ class Images:
         if manifests:
             answer.Manifests = views.manifests(self._store, image, self._users())
         return answer
+
+    async def attestations(
+        self, ref: str, platform: Platform | None, *, kinds: Sequence[str], whole: bool
+    ) -> Statements:
+        """Return the statements on an image, `whole` or what they are. Raises NotFound."""
+        return attestations.statements(
+            self._store, self._store.get(ref, platform), kinds=kinds, whole=whole
+        )
 
     async def history(self, ref: str, platform: Platform | None = None) -> Steps:
         """Raises NotFound, InvalidParameter."""
@@ -108,9 +120,9 @@ class Images:
                 self._threads, views.difference, self._store, *images
             )
 
-    def save(self, refs: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
+    def save(self, refs: Sequence[str], platforms: Sequence[Platform] = ()) -> AsyncIterator[bytes]:
         """Return the archive of all that the names mean, in pieces. Raises NotFound."""
-        saving = start_saving(self._store, refs, platform)
+        saving = start_saving(self._store, refs, platforms)
 
         def done() -> None:
             saving.close()
@@ -168,12 +180,12 @@ class Images:
         return [ImageDelete(Untagged=item.untagged, Deleted=item.deleted) for item in done]
 
     def load(
-        self, reader: BinaryIO, *, quiet: bool, platform: Platform | None = None
+        self, reader: BinaryIO, *, quiet: bool, platforms: Sequence[Platform] = ()
     ) -> AsyncIterator[bytes]:
         """Load an archive's images; yields lines of JSON: progress unless `quiet`, and the names."""
 
         def work(tell: Tell) -> None:
-            for image in load(self._store, reader, tell, quiet=quiet, platform=platform):
+            for image in load(self._store, reader, tell, quiet=quiet, platforms=platforms):
                 self._tell_later(image, "load")
 
         return stream_progress(work, self._threads)

@@ -10,6 +10,7 @@ from pier.engine.joins import PREFIX
 from pier.engine.mount_points import mount_points
 from pier.engine.network_view import network_settings
 from pier.model.api_containers import ContainerInspect, GraphDriver
+from pier.model.container import ContainerRecord
 
 DRIVER = "overlay2"
 # `omitempty` in moby/moby's types.
@@ -53,7 +54,7 @@ def inspect_container(container: Container, directories: ContainerDirectories) -
         HostConfig=record.HostConfig,
         GraphDriver=_graph_driver(container, directories),
         Mounts=mount_points(record.mounts),
-        Config=record.Config,
+        Config=msgspec.structs.replace(record.Config, MacAddress=_asked_mac(record)),
         NetworkSettings=network_settings(record),
     )
 
@@ -70,6 +71,12 @@ def as_shown(answer: ContainerInspect) -> dict[str, Any]:
     if shown["HostConfig"]["Init"] is None:
         del shown["HostConfig"]["Init"]
     return shown
+
+
+def _asked_mac(record: ContainerRecord) -> str:
+    """The address that was wished for on the main network: one of the container itself, once."""
+    place = record.networks.get(record.HostConfig.NetworkMode)
+    return place.mac if place is not None else ""
 
 
 def _graph_driver(container: Container, directories: ContainerDirectories) -> GraphDriver:

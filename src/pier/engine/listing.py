@@ -17,6 +17,7 @@ from pier.model.api_containers import (
     ContainerSummary,
     MountPoint,
     Port,
+    SummaryHealth,
     SummaryHostConfig,
     SummaryNetworkSettings,
 )
@@ -123,6 +124,7 @@ def summarize(
         HostConfig=SummaryHostConfig(NetworkMode=record.HostConfig.NetworkMode),
         NetworkSettings=SummaryNetworkSettings(Networks=endpoints(record)),
         Mounts=mount_points(record.mounts),
+        Health=_summary_health(record),
     )
     if annotations:
         row.HostConfig.Annotations = annotations
@@ -190,6 +192,13 @@ def _ancestors(refs: tuple[str, ...], images: ImageStore) -> frozenset[str]:
 def _lineage(record: ContainerRecord) -> list[str]:
     """The image and all its layers: an image is an ancestor when its top layer is among them."""
     return [record.Image, *record.layers]
+
+
+def _summary_health(record: ContainerRecord) -> SummaryHealth:
+    health = record.State.Health
+    if health is UNSET:
+        return SummaryHealth(Status="none", FailingStreak=0)
+    return SummaryHealth(Status=health.Status, FailingStreak=health.FailingStreak)
 
 
 def _health(record: ContainerRecord) -> str:

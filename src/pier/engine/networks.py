@@ -31,6 +31,7 @@ from pier.model.gotime import now, now_ns, parse_rfc3339, parse_timestamp
 from pier.model.network import (
     IPAM,
     IPAMConfig,
+    IPAMStatus,
     NetworkConnectRequest,
     NetworkContainer,
     NetworkCreateRequest,
@@ -39,6 +40,7 @@ from pier.model.network import (
     NetworkInspect,
     NetworkPruneResponse,
     NetworkRecord,
+    NetworkStatus,
 )
 from pier.network import links, options, parents
 from pier.network.bridges import Bridges
@@ -172,8 +174,8 @@ class Networks:
             and (dangling is None or self._dangles(network) == dangling)
         ]
 
-    def inspect(self, ref: str, scope: str = "") -> NetworkInspect:
-        """Raises NotFound, InvalidParameter for an ambiguous prefix."""
+    def inspect(self, ref: str, scope: str = "", *, with_status: bool = False) -> NetworkInspect:
+        """`with_status` counts addresses. Raises NotFound, InvalidParameter for a short prefix."""
         network = self.store.get(ref)
         if scope not in ("", network.Scope):
             raise NotFound(f"network {ref} not found")
@@ -188,6 +190,8 @@ class Networks:
                 IPv4Address=f"{v4}/{settings.IPPrefixLen}" if v4 else "",
                 IPv6Address=f"{v6}/{settings.GlobalIPv6PrefixLen}" if v6 else "",
             )
+        if with_status:
+            shown.Status = NetworkStatus(IPAMStatus(self.endpoints.addresses(network)))
         return shown
 
     # Making and removing

@@ -5,8 +5,11 @@ import os
 import platform
 import uuid
 
+from msgspec import UNSET
+
 from pier import __version__
 from pier.engine import log_options
+from pier.engine.cdi import devices
 from pier.engine.services import Services
 from pier.engine.settings import Settings
 from pier.engine.settings_runtimes import STOCK
@@ -14,6 +17,8 @@ from pier.engine.volume_plugins import VolumePlugins
 from pier.kernel.cgroups import Hierarchies
 from pier.model.api_system import (
     Component,
+    DeviceInfo,
+    FirewallInfo,
     IndexInfo,
     Info,
     Platform,
@@ -97,6 +102,8 @@ class System:
                 ("userxattr", "false"),
             ],
             CDISpecDirs=list(settings.cdi_spec_dirs),
+            FirewallBackend=FirewallInfo(Driver="nftables"),
+            DiscoveredDevices=_devices(settings) or UNSET,
             Plugins=Plugins(
                 Volume=["local", *VolumePlugins(settings.plugin_dirs).names()],
                 Network=_NETWORKS,
@@ -136,6 +143,11 @@ class System:
             RegistryConfig=_registry_config(settings),
             Warnings=(_warnings(groups) + _listening_warnings(settings)) or None,
         )
+
+
+def _devices(settings: Settings) -> list[DeviceInfo]:
+    """What `--device` and `--gpus` may ask for by a name that a file describes."""
+    return [DeviceInfo(Source="cdi", ID=name) for name in sorted(devices(settings.cdi_spec_dirs))]
 
 
 def _runtimes(settings: Settings) -> dict[str, Runtime]:

@@ -6,6 +6,7 @@ cgroup is given it if it can be, and it is refused by name otherwise.
 """
 
 import contextlib
+from collections.abc import Collection
 
 import msgspec
 
@@ -21,13 +22,17 @@ from pier.engine.validate_network import check_bindings
 from pier.engine.validate_resources import validate_resources
 from pier.errors import Conflict, InvalidParameter, PierError, Unavailable
 from pier.model.api_containers import UpdateRequest, UpdateResponse
-from pier.model.container import HostConfig, Resources
+from pier.model.container import HostConfig, Resources, ThrottleDevice, WeightDevice
 from pier.network import shaping
 
 # In the request's words; what is empty was not asked for.
+BY_DEVICE = (
+    *("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
+    *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
+)
 _CHANGEABLE = (
-    *("BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
-    *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuShares", "NanoCpus", "CpuPeriod"),
+    *BY_DEVICE,
+    *("BlkioWeight", "CpuShares", "NanoCpus", "CpuPeriod"),
     *("CpuQuota", "CpusetCpus", "CpusetMems", "CpuRealtimePeriod", "CpuRealtimeRuntime", "Memory"),
     *("MemorySwap", "MemoryReservation"),
 )
@@ -36,10 +41,14 @@ _FIXED = ("CgroupParent", "Devices", "DeviceCgroupRules", "DeviceRequests", "Uli
 
 
 async def update_container(
-    services: Services, container: Container, request: UpdateRequest
+    services: Services,
+    container: Container,
+    request: UpdateRequest,
+    lifted: Collection[str] = (),
 ) -> UpdateResponse:
     """Change limits and restart policy, durably; nothing of it when it fails.
 
+    `lifted` are those of BY_DEVICE whose limits are to go.
     Raises InvalidParameter for what is wrong in itself, Conflict for what does not go with how the
     container is, Internal when the kernel refuses.
     """
@@ -57,6 +66,9 @@ async def update_container(
     async with container.lock:
         try:
             wanted = _merged(container, request)
+            for name in lifted:
+                setattr(request, name, _lifting(getattr(container.record.HostConfig, name)))
+                setattr(wanted, name, [])
             await _apply(container, wanted, request)
             if request.MountAdd:
                 await add_mounts(services, container, request.MountAdd, wanted)
@@ -70,6 +82,13 @@ async def update_container(
         services.store.save(container)
     services.events.container(container.record, "update")
     return UpdateResponse(Warnings=warnings)
+
+
+def _lifting(
+    limits: list[WeightDevice] | list[ThrottleDevice] | None,
+) -> list[WeightDevice | ThrottleDevice]:
+    """What takes limits by device away: the same devices, with 0."""
+    return [type(limit)(Path=limit.Path) for limit in limits or ()]
 
 
 def _check_own(request: UpdateRequest) -> None:

@@ -7,7 +7,7 @@ What `docker save` writes since 25 is both at once: manifest.json then says what
 layout lends each image its manifest, so that a push sends what was once pulled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -69,14 +69,14 @@ def load(
     progress: Progress,
     *,
     quiet: bool = False,
-    platform: Platform | None = None,
+    platforms: Sequence[Platform] = (),
 ) -> list[Image]:
     """Read an archive, of any compression, and add its images; to be run in a worker thread.
 
     `progress` is told the lines of Docker's answer, of which `quiet` leaves out the layers'.
     `stream` is read to its end and stays the caller's. Of an image for several platforms all that
-    the archive has are taken, or with `platform` the one that suits it best; an image for one is
-    passed over only when `platform` is given and is another. Returns the images added.
+    the archive has are taken, or those that suit `platforms` best; an image for one is passed over
+    only when `platforms` are given and are others. Returns the images added.
 
     Raises InvalidParameter for what is no archive or does not hold together, Internal for a full
     disk. Images that were told of before stay; of the one that failed nothing does.
@@ -87,14 +87,14 @@ def load(
         archive = Archive(intake)
         archive.receive(stream)
         if "manifest.json" in archive:
-            plans = _docker_plans(store, archive, platform)
+            plans = _docker_plans(store, archive, platforms)
         elif "index.json" in archive:
-            plans = _layout_plans(archive, platform)
+            plans = _layout_plans(archive, platforms)
         else:
             raise InvalidParameter("open manifest.json: no such file or directory")
         told: set[tuple[str, Digest]] = set()
         for plan in plans:
-            if not _is_wanted(plan, intake, platform):
+            if not _is_wanted(plan, intake, platforms):
                 continue
             for reference in plan.references:
                 _tell_renamed(store, reference, plan.config, plan.index, progress)
@@ -121,15 +121,15 @@ def load(
     return loaded
 
 
-def _is_wanted(plan: _Plan, intake: Intake, platform: Platform | None) -> bool:
+def _is_wanted(plan: _Plan, intake: Intake, platforms: Sequence[Platform]) -> bool:
     """Tell whether an image shall be loaded. Raises InvalidParameter for one of another system."""
     offered = decode_config(intake.read(plan.config, MAX_CONFIG, "image config")).platform
-    wanted = platform or host_platform()
-    if offered.os == wanted.os:
-        return platform is None or rank(offered, platform) is not None
-    if plan.index is not None and platform is None:
+    wanted = platforms or [host_platform()]
+    if any(offered.os == platform.os for platform in wanted):
+        return not platforms or any(rank(offered, p) is not None for p in platforms)
+    if plan.index is not None and not platforms:
         return False  # it came along with others
-    raise InvalidParameter(f"cannot load {offered.os} image on {wanted.os}")
+    raise InvalidParameter(f"cannot load {offered.os} image on {wanted[0].os}")
 
 
 def _tell_renamed(
@@ -151,7 +151,7 @@ def _tell_renamed(
 
 
 def _docker_plans(
-    store: ImageStore, archive: Archive, platform: Platform | None
+    store: ImageStore, archive: Archive, platforms: Sequence[Platform]
 ) -> Iterator[_Plan]:
     try:
         items = msgspec.json.decode(
@@ -179,7 +179,7 @@ def _docker_plans(
             if [source.blob for source in found.layers] == [source.blob for source in layers]:
                 manifest, index, layers = found.digest, found.index, found.layers
         yield _Plan(config, layers, references, manifest, item.Parent or "", index)
-        if index is not None and platform is None:
+        if index is not None and len(platforms) != 1:
             yield from (
                 _Plan(other.config, other.layers, references, other.digest, "", index)
                 for other in manifests.values()
@@ -228,7 +228,7 @@ def _describe(archive: Archive, descriptor: Descriptor, top: Descriptor) -> _Des
     )
 
 
-def _layout_plans(archive: Archive, platform: Platform | None) -> Iterator[_Plan]:
+def _layout_plans(archive: Archive, platforms: Sequence[Platform]) -> Iterator[_Plan]:
     top = decode_index(archive.read("index.json", MAX_MANIFEST))
     if not top.manifests:
         raise InvalidParameter("invalid archive: index.json names no image")
@@ -236,7 +236,7 @@ def _layout_plans(archive: Archive, platform: Platform | None) -> Iterator[_Plan
     names: dict[str, list[Reference]] = {}
     chosen: dict[str, _Described] = {}
     for entry in top.manifests:
-        for descriptor in _choose(archive, entry, platform):
+        for descriptor in _choose(archive, entry, platforms):
             found = _describe(archive, descriptor, entry)
             for source in found.layers:
                 archive.content(source.blob)
@@ -245,25 +245,39 @@ def _layout_plans(archive: Archive, platform: Platform | None) -> Iterator[_Plan
             named.extend(r for r in _annotated(entry) if r not in named)
     if not chosen:
         raise InvalidParameter(
-            f"no image of the archive suits platform {platform or host_platform()}"
+            "no image of the archive suits platform "
+            + ", ".join(map(str, platforms or [host_platform()]))
         )
     for found in chosen.values():
         names_of = names[found.digest]
         yield _Plan(found.config, found.layers, names_of, found.digest, "", found.index)
 
 
-def _choose(archive: Archive, top: Descriptor, wanted: Platform | None) -> list[Descriptor]:
-    """Return the manifests below an entry of index.json: all, or the one that suits best."""
-    ranked: list[tuple[int, Descriptor]] = []
-    for descriptor in _flatten(archive, [top], complete=True):
-        offered = _platform_of(archive, descriptor)
-        if offered is None:
-            continue
-        suits = rank(descriptor.platform or offered, wanted or host_platform())
-        if wanted is None or suits is not None:
-            ranked.append((1 << 30 if suits is None else suits, descriptor))
-    ranked.sort(key=lambda item: item[0])
-    return [descriptor for _, descriptor in (ranked if wanted is None else ranked[:1])]
+def _choose(archive: Archive, top: Descriptor, platforms: Sequence[Platform]) -> list[Descriptor]:
+    """Return the manifests below an entry of index.json: all, or those that suit best."""
+    offers = [
+        (descriptor.platform or offered, descriptor)
+        for descriptor in _flatten(archive, [top], complete=True)
+        if (offered := _platform_of(archive, descriptor)) is not None
+    ]
+    if not platforms:
+        host = host_platform()
+        last = 1 << 30
+        offers.sort(key=lambda offer: _or(rank(offer[0], host), last))
+        return [descriptor for _, descriptor in offers]
+    chosen: list[Descriptor] = []
+    for wanted in platforms:
+        ranks = [(rank(offered, wanted), descriptor) for offered, descriptor in offers]
+        suiting = [(suits, descriptor) for suits, descriptor in ranks if suits is not None]
+        if suiting:
+            best = min(suiting, key=lambda item: item[0])[1]
+            if best not in chosen:
+                chosen.append(best)
+    return chosen
+
+
+def _or(value: int | None, other: int) -> int:
+    return other if value is None else value
 
 
 def _flatten(

@@ -66,21 +66,22 @@ class Saving:
     def close(self) -> None:
         self._stack.close()
 
-    def add(self, ref: str, platform: Platform | None) -> None:
+    def add(self, ref: str, platforms: Sequence[Platform] = ()) -> None:
         """Take in what `ref` means: one name, all tags of a repository, or an image by its ID.
 
-        Without `platform`, an image that came by an index brings along all of its platforms that
-        are here. Raises NotFound, InvalidParameter.
+        An image that came by an index brings along all of its platforms that are here, or those
+        of `platforms`; a single one stands alone. Raises NotFound, InvalidParameter.
         """
         for image, reference in self._meant(ref):
-            chosen = self._store.get(image.id, platform) if platform else image
+            found = [self._store.get(image.id, platform) for platform in platforms]
+            chosen = found[0] if found else image
             saved = self._add_image(chosen)
             self.images.append(chosen)
             if reference is not None and reference not in saved.references:
                 saved.references.append(reference)
             top = saved.descriptor
-            if chosen.index and platform is None:
-                for other in self._store.platforms_of(chosen):
+            if chosen.index and len(platforms) != 1:
+                for other in found or self._store.platforms_of(chosen):
                     self._add_image(other)
                 top = self._index(Digest(chosen.index))
             self._tops.append(_annotated(top, reference))
@@ -201,13 +202,13 @@ class Saving:
 
 
 def start_saving(
-    store: ImageStore, refs: Sequence[str], platform: Platform | None = None
+    store: ImageStore, refs: Sequence[str], platforms: Sequence[Platform] = ()
 ) -> Saving:
     """Find all images and hold on to them. The caller closes it. Raises NotFound."""
     saving = Saving(store)
     try:
         for ref in refs:
-            saving.add(ref, platform)
+            saving.add(ref, platforms)
     except BaseException:
         saving.close()
         raise

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from pier.errors import InvalidParameter, NotFound
@@ -13,6 +14,7 @@ from pier.images.removal import ContainerUse
 from pier.images.store import ImageStore
 from pier.model.api_containers import GraphDriver
 from pier.model.api_images import (
+    Identity,
     ImageChange,
     ImageHistory,
     ImageInspect,
@@ -22,6 +24,7 @@ from pier.model.api_images import (
     InspectedImageConfig,
     ManifestImageData,
     ManifestSize,
+    PullIdentity,
     RootFS,
     UnpackedSize,
 )
@@ -29,7 +32,7 @@ from pier.model.digest import Digest
 from pier.model.filters import Filters
 from pier.model.gotime import format_ns, now_ns, parse_rfc3339, parse_timestamp
 from pier.model.oci import Descriptor, decode_index
-from pier.model.reference import Reference, familiar_match
+from pier.model.reference import Reference, familiar_match, parse_reference
 from pier.storage.changes import compare
 from pier.storage.merged import MergedDirectory
 
@@ -69,10 +72,30 @@ def summaries(
     return rows
 
 
+def identity(image: Image) -> Identity | UnsetType:
+    """The repositories that an image was pulled from or pushed to; unset where there is none."""
+    names = dict.fromkeys(parse_reference(text).name for text in image.digests)
+    return Identity(Pull=[PullIdentity(name) for name in names]) if names else UNSET
+
+
 def manifests(
+    store: ImageStore, image: Image, users: Sequence[ContainerUse], *, identities: bool = False
+) -> list[ImageManifestSummary]:
+    """What is known of each platform of an image, here or not, in the order of its index.
+
+    With `identities`, also where each that is here came from.
+    """
+    rows = _manifests(store, image, users)
+    if identities:
+        for row in rows:
+            if row.ImageData is not None and row.Available:
+                row.ImageData.Identity = identity(image)
+    return rows
+
+
+def _manifests(
     store: ImageStore, image: Image, users: Sequence[ContainerUse]
 ) -> list[ImageManifestSummary]:
-    """What is known of each platform of an image, here or not, in the order of its index."""
     here = {other.manifest: other for other in store.platforms_of(image)}
     if not image.index:
         descriptor = described(store, image)
@@ -209,6 +232,7 @@ def inspect(store: ImageStore, image: Image, data_root: str) -> ImageInspect:
         OsVersion=config.os_version or msgspec.UNSET,
         DockerVersion=config.docker_version,
         Metadata=ImageMetadata(LastTagTime=format_ns(tagged)) if tagged else ImageMetadata(),
+        Identity=identity(image),
     )
 
 

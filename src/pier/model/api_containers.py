@@ -54,6 +54,11 @@ class SummaryNetworkSettings(Struct):
     Networks: dict[str, EndpointSettings] = {}
 
 
+class SummaryHealth(Struct):
+    Status: str
+    FailingStreak: int
+
+
 class ContainerSummary(Struct):
     """One row of GET /containers/json. `Created` is in seconds; names start with a slash."""
 
@@ -70,6 +75,7 @@ class ContainerSummary(Struct):
     HostConfig: SummaryHostConfig
     NetworkSettings: SummaryNetworkSettings
     Mounts: list[MountPoint]
+    Health: SummaryHealth | UnsetType = UNSET
     SizeRw: int | UnsetType = UNSET
     SizeRootFs: int | UnsetType = UNSET
 

@@ -1,12 +1,22 @@
 """Answers of the image routes (docker-engine-api-v1.51.yaml, tag Image)."""
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from pier.model.api_containers import GraphDriver
 from pier.model.container import Empty, HealthConfig
 from pier.model.gotime import ZERO_TIME
 from pier.model.oci import Descriptor
 from pier.model.platform import Platform
+
+
+class PullIdentity(Struct):
+    Repository: str
+
+
+class Identity(Struct, omit_defaults=True):
+    """Where an image is known to come from: the repositories it was pulled from or pushed to."""
+
+    Pull: list[PullIdentity] = []
 
 
 class ManifestSize(Struct):
@@ -26,6 +36,7 @@ class ManifestImageData(Struct):
     Platform: Platform
     Containers: list[str]
     Size: UnpackedSize
+    Identity: "Identity | UnsetType" = UNSET
 
 
 class ImageManifestSummary(Struct, omit_defaults=True):
@@ -109,6 +120,7 @@ class ImageInspect(Struct):
     OsVersion: str | UnsetType = UNSET
     DockerVersion: str = ""
     Metadata: ImageMetadata = field(default_factory=ImageMetadata)
+    Identity: "Identity | UnsetType" = UNSET
     Manifests: "list[ImageManifestSummary] | UnsetType" = UNSET
 
 
@@ -121,6 +133,14 @@ class ImageHistory(Struct):
     Tags: list[str] | None
     Size: int
     Comment: str
+
+
+class AttestationStatement(Struct):
+    """An in-toto statement attached to an image; `Statement` is there when it was asked for."""
+
+    Descriptor: Descriptor
+    PredicateType: str
+    Statement: Raw | UnsetType = UNSET
 
 
 class ImageDelete(Struct, omit_defaults=True):

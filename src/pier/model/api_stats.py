@@ -99,6 +99,7 @@ class StatsResponse(Struct):
 
     name: str
     id: str
+    os_type: str | UnsetType = "linux"
     read: str = ZERO_TIME
     preread: str = ZERO_TIME
     pids_stats: PidsStats = field(default_factory=PidsStats)

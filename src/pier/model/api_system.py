@@ -44,6 +44,21 @@ class Plugins(Struct):
 
 class Commit(Struct):
     ID: str = ""
+    Expected: str | UnsetType = UNSET
+
+
+class FirewallInfo(Struct):
+    """What publishes ports and keeps networks apart; `Info` are pairs of a word and its value."""
+
+    Driver: str
+    Info: list[tuple[str, str]] = []
+
+
+class DeviceInfo(Struct):
+    """A device that a device driver knows, by the name to ask for it."""
+
+    Source: str
+    ID: str
 
 
 class Runtime(Struct, omit_defaults=True):
@@ -132,14 +147,38 @@ class Info(Struct):
     RuncCommit: Commit = field(default_factory=Commit)
     InitCommit: Commit = field(default_factory=Commit)
     CDISpecDirs: list[str] = []
+    FirewallBackend: FirewallInfo | UnsetType = UNSET
+    DiscoveredDevices: list[DeviceInfo] | UnsetType = UNSET
+    KernelMemoryTCP: bool | UnsetType = UNSET
+    BridgeNfIptables: bool | UnsetType = UNSET
+    BridgeNfIp6tables: bool | UnsetType = UNSET
     ProductLicense: str | UnsetType = UNSET
 
 
-class DiskUsage(Struct):
-    """Answer of GET /system/df, in bytes; a kind that was not asked for is null.
+class KindUsage(Struct):
+    """What objects of one kind take, in bytes. `Items` are there when somebody wants them all."""
 
-    There is no build cache yet: its list is empty.
-    """
+    ActiveCount: int
+    TotalCount: int
+    Reclaimable: int
+    TotalSize: int
+    Items: (
+        list[ImageSummary] | list[ContainerSummary] | list[Volume] | list[BuildCacheRecord]
+        | UnsetType
+    ) = UNSET  # fmt: skip
+
+
+class UsageByKind(Struct):
+    """Answer of GET /system/df since API 1.52: only the kinds that were asked for."""
+
+    ImageUsage: KindUsage | UnsetType = UNSET
+    ContainerUsage: KindUsage | UnsetType = UNSET
+    VolumeUsage: KindUsage | UnsetType = UNSET
+    BuildCacheUsage: KindUsage | UnsetType = UNSET
+
+
+class DiskUsage(Struct):
+    """Answer of GET /system/df until API 1.52, in bytes; a kind not asked for is null."""
 
     LayersSize: int = 0
     Images: list[ImageSummary] | None = None

@@ -101,6 +101,23 @@ class NetworkRecord(Struct):
     """Whether the user named the subnets: only then may containers ask for addresses."""
 
 
+class SubnetStatus(Struct):
+    """Addresses of one subnet, each number at most 2^64 - 1."""
+
+    IPsInUse: int
+    DynamicIPsAvailable: int
+
+
+class IPAMStatus(Struct):
+    Subnets: dict[str, SubnetStatus]
+
+
+class NetworkStatus(Struct):
+    """What inspect says of a network since API 1.52."""
+
+    IPAM: "IPAMStatus"
+
+
 class NetworkInspect(Struct):
     """Answer of GET /networks/{id}; the list leaves the containers empty."""
 
@@ -120,4 +137,4 @@ class NetworkInspect(Struct):
     Containers: dict[str, NetworkContainer]
     Options: dict[str, str]
     Labels: dict[str, str]
-    Status: dict[str, str] | UnsetType = UNSET
+    Status: NetworkStatus | UnsetType = UNSET

@@ -17,6 +17,8 @@ from pier.errors import Forbidden, InvalidParameter, Unavailable
 Subnet = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
+# What a count of addresses is at most: that of a Go client's uint64.
+MAX_COUNT = (1 << 64) - 1
 NO_POOL_LEFT = "all predefined address pools have been fully subnetted"
 IN_USE = "Address already in use"
 
@@ -101,6 +103,18 @@ class Leases:
     def covers(self, address: Address) -> bool:
         """Whether an address belongs to the subnet."""
         return address in self.subnet
+
+    @property
+    def used(self) -> int:
+        """How many addresses of the subnet nobody can have any more."""
+        return len(self._taken)
+
+    @property
+    def free(self) -> int:
+        """How many are left to be chosen."""
+        span = self.span or self.subnet
+        first, last = int(span.network_address), int(span.broadcast_address)
+        return span.num_addresses - sum(1 for number in self._taken if first <= number <= last)
 
     def allocate(self) -> Address:
         """Take the lowest free address. Raises Unavailable when there is none."""

@@ -33,7 +33,7 @@ def settings_v1(resources: "Mapping[str, Any]", directory: str) -> list[Setting]
         settings.append((("blkio.leaf_weight", str(blkio["leafWeight"])),))
     for entry in blkio.get("weightDevice") or ():
         device = f"{entry['major']}:{entry['minor']}"
-        if entry.get("weight"):
+        if "weight" in entry:  # 0 takes it away
             value = f"{device} {entry['weight']}"
             settings.append((("blkio.bfq.weight_device", value), ("blkio.weight_device", value)))
         if entry.get("leafWeight"):
@@ -60,12 +60,12 @@ def settings_v2(resources: "Mapping[str, Any]", directory: str) -> list[Setting]
     for entry in blkio.get("weightDevice") or ():
         if entry.get("leafWeight"):
             raise unsupported("the io controller's leaf weight (cgroup v1 only)")
-        if entry.get("weight"):
+        if "weight" in entry:
             device, value = f"{entry['major']}:{entry['minor']}", entry["weight"]
             settings.append(
                 (
-                    ("io.bfq.weight", f"{device} {value}"),
-                    ("io.weight", f"{device} {io_weight(value)}"),
+                    ("io.bfq.weight", f"{device} {value or 'default'}"),
+                    ("io.weight", f"{device} {io_weight(value) if value else 'default'}"),
                 )
             )
     for key, _, name in _THROTTLES:
