@@ -10,7 +10,7 @@ from rows import Row, take_turns
 from sides import Bench, absent, timed
 
 from busybox_image import NAME
-from engine_process import Client
+from engine_process import Client, place
 
 STEPS = "".join(f"RUN echo {number} > /made-{number}\n" for number in range(4))
 
@@ -39,7 +39,7 @@ def buildx(bench: Bench) -> Iterator[Row]:
     if not os.path.exists(plugin):
         absent("docker-buildx is not in the peers' root")
         return
-    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir="/var/tmp") as config:
+    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as config:
         os.mkdir(f"{config}/cli-plugins")
         shutil.copy(plugin, f"{config}/cli-plugins/docker-buildx")
         environment = {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": config}
@@ -49,7 +49,7 @@ def buildx(bench: Bench) -> Iterator[Row]:
 def _builds(
     bench: Bench, how: str, environment: "dict[str, str]", goals: "tuple[float, ...]"
 ) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir="/var/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as directory:
         context = Context(directory)
         clients = {
             side: Client(client.command, {**client.env, **environment})

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from engine_process import place
+
 # crun is for runtime.py, podman and its network tools are for sides.py, buildx for builds.py.
 PACKAGES = (
     "ca-certificates,docker.io,docker-cli,docker-buildx,containerd,runc,crun,iptables,iproute2,"
@@ -92,7 +94,7 @@ class Dockerd:
 
     def __init__(self, root: str, *flags: str) -> None:
         self.root = root
-        self.shared = tempfile.mkdtemp(prefix="pier-dockerd-", dir="/var/tmp")
+        self.shared = tempfile.mkdtemp(prefix="pier-dockerd-", dir=place())
         self.host = f"unix://{self.shared}/docker.sock"
         self.log = os.path.join(self.shared, "dockerd.log")
         # It leaves the empty parent of its containers' cgroups, which __exit__ removes.

@@ -13,7 +13,7 @@ from sides import Bench
 from sides import timed as _timed
 
 from busybox_image import NAME
-from engine_process import Client
+from engine_process import Client, place
 
 VOLUME, CONTAINER = "bench-volume", "bench-files"
 
@@ -31,7 +31,7 @@ class Tree:
     """The tree, in a directory that `close` removes; `into` and `out_of` are what is timed."""
 
     def __init__(self) -> None:
-        self._directory = tempfile.mkdtemp(prefix="pier-bench-", dir="/var/tmp")
+        self._directory = tempfile.mkdtemp(prefix="pier-bench-", dir=place())
         self._tree = os.path.join(self._directory, "tree")
         with tarfile.open(fileobj=io.BytesIO(archives.large_root())) as tar:
             tar.extractall(self._tree, filter="fully_trusted")

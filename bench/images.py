@@ -8,11 +8,11 @@ import pulls
 from rows import Row, take_turns
 from sides import Bench, timed
 
-from engine_process import Client
+from engine_process import Client, place
 
 
 def load(bench: Bench) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir="/var/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as directory:
         made = archives.Archives(directory)
         sides = {s: _load(c, made) for s, c in bench.clients.items()}
         row = Row("`docker load` of 300 MB, 11,000 files", goal=3)

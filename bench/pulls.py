@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import archives
 
-from engine_process import Client
+from engine_process import Client, place
 
 PORT = 5000
 NAME = f"localhost:{PORT}/bench/large:latest"
@@ -29,7 +29,7 @@ http: {{addr: "127.0.0.1:{port}"}}
 @contextmanager
 def registry(in_network: list[str], client: Client) -> Iterator[None]:
     """Run a registry where `in_network` leads; the client's environment names its directory."""
-    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir="/var/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as directory:
         with open(f"{directory}/config.yml", "w") as file:
             file.write(CONFIG.format(directory=directory, port=PORT))
         command = [*in_network, "docker-registry", "serve", f"{directory}/config.yml"]
@@ -66,6 +66,6 @@ def remove(client: Client) -> None:
 
 
 def _load(client: Client) -> None:
-    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir="/var/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as directory:
         client("load", "-i", archives.Archives(directory).image, timeout=300)
     client("tag", archives.NAME, NAME)

@@ -29,6 +29,7 @@ import report  # noqa: E402
 import runtime  # noqa: E402
 import starts  # noqa: E402
 import streams  # noqa: E402
+from disk import fresh_disk  # noqa: E402
 from dockerd import find_root  # noqa: E402
 from growth import Curve  # noqa: E402
 from rows import Row, table  # noqa: E402
@@ -89,11 +90,13 @@ def main() -> None:
     options = parser.parse_args()
     today = dt.datetime.now(dt.UTC).date().isoformat()
     load = os.getloadavg()[0]
-    with open_bench(options.runs, find_root(os.path.join(ROOT, ".cache"))) as bench:
+    root = find_root(os.path.join(ROOT, ".cache"))
+    with fresh_disk() as disk, open_bench(options.runs, root) as bench:
         lines = [
             f"# Pier beside its peers, {today}",
             "",
             *report.machine(bench),
+            f"- data on {disk}",
             f"- load average before the run: {load:.2f}",
             "",
             "Medians, with the fastest and the slowest; the sides took turns.",

@@ -14,7 +14,7 @@ from rows import PODMAN, Row, spread, take_turns
 from sides import Bench, absent, clock, timed
 
 from busybox_image import NAME, root_tar
-from engine_process import Client
+from engine_process import Client, place
 
 NONE = ("--network", "none")
 
@@ -162,7 +162,7 @@ def commit(bench: Bench) -> Iterator[Row]:
 
 def floor(bench: Bench) -> Iterator[str]:
     """Yield lines about the least that namespaces cost: `unshare` and bubblewrap, no engine."""
-    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir="/var/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as directory:
         with tarfile.open(fileobj=BytesIO(root_tar())) as tar:
             tar.extractall(directory, filter="fully_trusted")
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--fork"]

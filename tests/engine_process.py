@@ -26,6 +26,11 @@ import pexpect
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
+def place() -> str:
+    """Where test data goes: on a disk, which not every machine has below /tmp."""
+    return os.environ.get("PIER_TEST_PLACE", "/var/tmp")
+
+
 class Client:
     """A client's command line, bound to one engine."""
 
@@ -126,7 +131,7 @@ class EngineProcess:
     """A pierd with its own socket, roots, network and pidfile; `start`, then `close`."""
 
     def __init__(self) -> None:
-        self.directory = tempfile.mkdtemp(prefix="pier-test-", dir="/var/tmp")
+        self.directory = tempfile.mkdtemp(prefix="pier-test-", dir=place())
         self.socket = os.path.join(self.directory, "pier.sock")
         self.host = f"unix://{self.socket}"
         self.data_root = os.path.join(self.directory, "data")

@@ -18,6 +18,7 @@ import tempfile
 import time
 from typing import IO
 
+from engine_process import place
 from pier.kernel.cgroups import Cgroup, detect
 
 PATIENCE_S = 60.0
@@ -59,7 +60,7 @@ class EnginesRoom:
     """The room, as long as its first process lives."""
 
     def __init__(self, root: str) -> None:
-        self.work = tempfile.mkdtemp(prefix="pier-engines-", dir="/var/tmp")
+        self.work = tempfile.mkdtemp(prefix="pier-engines-", dir=place())
         self.runtime = os.path.join(os.path.dirname(sys.executable), "pier-runtime")
         # A system's own interpreter is in /usr, and there the root has its own of the same release.
         bound = [p for p in (REPOSITORY, sys.prefix, sys.base_prefix) if p not in ("/", "/usr")]
