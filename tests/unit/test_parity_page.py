@@ -5,6 +5,7 @@ import re
 from pier.api import (
     archive,
     containers,
+    egress,
     execs,
     images,
     networks,
@@ -32,6 +33,7 @@ def test_every_served_route_is_listed() -> None:
         *system.ROUTES,
         *containers.ROUTES,
         *archive.ROUTES,
+        *egress.ROUTES,
         *execs.ROUTES,
         *images.ROUTES,
         *networks.ROUTES,

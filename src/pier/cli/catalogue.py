@@ -21,6 +21,7 @@ _CONTAINER = {
     "diff": ("commit", "DIFF", "Inspect changes to files on a container's filesystem"),
     "export": ("archives", "EXPORT", "Export a container's filesystem as a tar archive"),
     "exec": ("execute", "EXEC", "Execute a command in a running container"),
+    "explain": ("explain", "EXPLAIN", "Tell how a container is connected, and who reaches it"),
     "inspect": ("inspect", "CONTAINER_INSPECT", "Display detailed information on containers"),
     "kill": ("lifecycle", "KILL", "Kill one or more running containers"),
     "logs": ("logs", "LOGS", "Fetch the logs of a container"),
@@ -75,6 +76,7 @@ _NETWORK = {
     "disconnect": ("network", "DISCONNECT", "Disconnect a container from a network"),
     "inspect": ("inspect", "NETWORK_INSPECT", "Display detailed information on networks"),
     "ls": ("network", "LS", "List networks"),
+    "policy": ("network_policy", "POLICY", "Show, change and test what is reached outside"),
     "prune": ("network", "PRUNE", "Remove all unused networks"),
     "rm": ("network", "RM", "Remove one or more networks"),
 }

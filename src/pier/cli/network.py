@@ -6,6 +6,7 @@ from pier.cli.errors import Failure
 from pier.cli.flags import Flag
 from pier.cli.formats import FILTER, TABLE_FORMAT, filters
 from pier.cli.http import quote
+from pier.cli.own_flags import EGRESS_FLAG
 from pier.cli.tables import Listing, short_id
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ def _create(context: "Context", options: "Options") -> None:
     body: dict[str, Any] = {
         "Name": options.args[0],
         "Driver": options.text("driver"),
-        "Options": _pairs(options.list("opt")),
+        "Options": {**_pairs(options.list("opt")), **_policy(options)},
         "IPAM": {
             "Driver": options.text("ipam-driver"),
             "Options": _pairs(options.list("ipam-opt")),
@@ -82,6 +83,11 @@ def _create(context: "Context", options: "Options") -> None:
     if options.text("config-from"):
         body["ConfigFrom"] = {"Network": options.text("config-from")}
     print(context.client.post("/networks/create", body=body).json()["Id"])
+
+
+def _policy(options: "Options") -> dict[str, str]:
+    text = options.text("egress")
+    return {"pier.egress": text} if text else {}
 
 
 def _pairs(values: list[str]) -> dict[str, str]:
@@ -187,6 +193,7 @@ CREATE = Command(
         Flag("config-from", kinds.STRING, "The network from which to copy the configuration"),
         Flag("config-only", kinds.BOOL, "Create a configuration only network"),
         Flag("driver", kinds.STRING, "Driver to manage the Network", short="d", default="bridge", shown='"bridge"'),
+        EGRESS_FLAG,
         Flag("gateway", kinds.STRINGS, "IPv4 or IPv6 Gateway for the master subnet"),
         Flag("ingress", kinds.BOOL, "Create swarm routing-mesh network"),
         Flag("internal", kinds.BOOL, "Restrict external access to the network"),

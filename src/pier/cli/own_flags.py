@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pier.cli.flags import Options
 
 _ANNOTATED = (
+    "egress",
     "health-http",
     "health-on-failure",
     "health-tcp",
@@ -21,6 +22,11 @@ _ANNOTATED = (
     "timeout",
 )
 
+EGRESS_FLAG = Flag(
+    "egress",
+    kinds.STRING,
+    'What it may reach outside ("deny", "allow", "allow=HOST[:PORT],CIDR,…")',
+)
 RATE_FLAGS = (
     Flag("net-burst", kinds.STRING, "Bytes that may pass at once with a limited rate (k|m)"),
     Flag("net-rate-in", kinds.STRING, "Limit what its interfaces receive (bits per second; k|m|g)"),
@@ -28,6 +34,7 @@ RATE_FLAGS = (
 )
 OWN_FLAGS = (
     Flag("cgroup-conf", kinds.LIST, "Set a file of the container's cgroup v2 (key=value)"),
+    EGRESS_FLAG,
     Flag("health-http", kinds.STRING, "Check health by HTTP from outside ([ADDRESS]:PORT[/PATH])"),
     Flag(
         "health-on-failure",

@@ -6,7 +6,7 @@ from pier.cli.errors import Failure
 from pier.cli.flags import Flag
 from pier.cli.http import quote
 from pier.cli.mounts import MOUNT
-from pier.cli.own_flags import RATE_FLAGS
+from pier.cli.own_flags import EGRESS_FLAG, RATE_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def _body(options: "Options") -> "dict[str, Any]":
         except ValueError as error:
             raise Failure(str(error)) from None
     body: dict[str, Any] = {field: options.number(flag) for flag, field in _NUMBERS.items()}
-    rates = {
+    own = {
         f"pier.{flag.name}": options.text(flag.name)
-        for flag in RATE_FLAGS
+        for flag in (EGRESS_FLAG, *RATE_FLAGS)
         if flag.name in options.changed
     }
     pids = options.number("pids-limit") if "pids-limit" in options.changed else None
@@ -70,7 +70,7 @@ def _body(options: "Options") -> "dict[str, Any]":
         "CpusetMems": options.text("cpuset-mems"),
         **({} if pids is None else {"PidsLimit": pids}),
         "RestartPolicy": policy,
-        **({"Annotations": rates} if rates else {}),
+        **({"Annotations": own} if own else {}),
         **_ports(options),
         **({"MountAdd": options.list("mount-add")} if "mount-add" in options.changed else {}),
     }
@@ -111,6 +111,7 @@ UPDATE = Command(
         Flag("cpus", kinds.DECIMAL, "Number of CPUs"),
         Flag("cpuset-cpus", kinds.STRING, "CPUs in which to allow execution (0-3, 0,1)"),
         Flag("cpuset-mems", kinds.STRING, "MEMs in which to allow execution (0-3, 0,1)"),
+        EGRESS_FLAG,
         Flag("memory", kinds.BYTES, "Memory limit", short="m"),
         Flag("memory-reservation", kinds.BYTES, "Memory soft limit"),
         Flag("mount-add", MOUNT, "Mount a directory, file or volume in the container as well"),

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pier.engine.container import Container
+from pier.engine.egress import Egress, of_container
 from pier.engine.endpoint_settings import (
     FAILED,
     addresses,
@@ -72,6 +73,7 @@ class Endpoints:
         events: Events,
         publishing: Publishing,
         tasks: Tasks,
+        egress: Egress,
         dns: tuple[str, ...],
     ) -> None:
         self._networks = networks
@@ -83,6 +85,7 @@ class Endpoints:
         self._events = events
         self._publishing = publishing
         self._tasks = tasks
+        self._egress = egress
         self._dns = dns
         self.directory = Directory(networks, containers)
         self._leases: dict[str, list[Leases]] = {}
@@ -135,6 +138,7 @@ class Endpoints:
             return None
         try:
             self._take_names(record)
+            self._egress.check(record)
             if mode == "host":
                 self._mark(record, "host")
                 self._containers.save(container)
@@ -162,6 +166,8 @@ class Endpoints:
         try:
             if plug is not None:
                 routes = gateways(record, self._networks)
+                if of_container(record) is not None:
+                    self._egress.hold(record)
                 for name, attachment in record.networks.items():
                     self._plug_in(plug, self._networks.get(name), attachment, routes)
                 self._guard(plug, record)
@@ -185,6 +191,7 @@ class Endpoints:
             self._firewall.withdraw(plug.publications)
             self._firewall.let_go(plug.guarded)
             self._unplug(plug)
+        self._egress.let_go(record)
         for name, attachment in record.networks.items():
             if attachment.settings.EndpointID:
                 self._free(attachment)
@@ -217,6 +224,7 @@ class Endpoints:
             self._repair(plug, network, attachment, record)
         self._publishing.retake(record, plug)
         plug.guarded = self._ports_to_guard(record)
+        self._egress.remember(record)
         plug.shape = parse_shape(record.HostConfig.Annotations)
         self._publishing.relay(plug, record)
         self.directory.changed()
@@ -261,8 +269,11 @@ class Endpoints:
         record.networks[name] = attachment
         try:
             index = self._free_index(record, name)
+            self._egress.check(record)
             self._assign(record, name, index)
             network = self._networks.get(name)
+            if of_container(record) is not None:
+                self._egress.hold(record)
             self._plug_in(plug, network, attachment, ())
             self._guard(plug, record)
             self._shape(plug, record)
@@ -272,6 +283,8 @@ class Endpoints:
             if attachment.settings.EndpointID:
                 self._free(attachment)
             del record.networks[name]
+            with contextlib.suppress(PierError):
+                self._egress.hold(record)
             if isinstance(exc, PierError):
                 raise
             raise Internal(str(exc)) from exc
@@ -301,6 +314,7 @@ class Endpoints:
             self.directory.changed()
             if plug is not None:
                 self._guard(plug, record)
+                self._egress.hold(record)
                 self._publishing.republish(plug, record)
                 with contextlib.suppress(OSError):
                     self._reroute(plug, record)
@@ -485,6 +499,24 @@ class Endpoints:
                 with contextlib.suppress(OSError):
                     self._bridges.set_hairpin(veth, on=bool(plug.publications))
 
+    def police(self, container: Container) -> None:
+        """Let the policy of a container's way out be what its annotations say. Raises PierError."""
+        record = container.record
+        self._egress.check(record)
+        plug = self._plugs.get(container.id)
+        if plug is None:
+            return
+        try:
+            self._egress.hold(record)
+            self._guard(plug, record)
+            self._serve_names(plug, record)
+        except OSError as exc:
+            raise Internal(str(exc)) from exc
+
+    def plug(self, container: Container) -> Plug | None:
+        """What a running container with a network of its own has here."""
+        return self._plugs.get(container.id)
+
     def reshape(self, container: Container) -> None:
         """Let a running container's interfaces be as fast as its annotations say now.
 
@@ -514,7 +546,8 @@ class Endpoints:
                 shaping.apply(netlink, attachment.interface, shape.rate_out, shape.burst)
 
     def _ports_to_guard(self, record: ContainerRecord) -> list[Port]:
-        if may_configure_networks(record.HostConfig):
+        confined = of_container(record) is not None
+        if may_configure_networks(record.HostConfig) and not confined:
             return []
         found = []
         for name, attachment in record.networks.items():
@@ -523,17 +556,28 @@ class Endpoints:
             if network is None or network.Driver != "bridge" or not settings.EndpointID:
                 continue
             texts = tuple(str(address.ip) for address in addresses(settings))
-            found.append(Port(veth_name(settings.EndpointID), settings.MacAddress, texts))
+            found.append(Port(veth_name(settings.EndpointID), settings.MacAddress, texts, confined))
         return found
 
     def _serve_names(self, plug: Plug, record: ContainerRecord) -> None:
         """Serve DNS in the container as long as it is on a network with names. Raises OSError."""
-        places = (self._networks.find(name) for name in record.networks)
-        if plug.dns is None and any(n is not None and is_named(n) for n in places):
+        if plug.dns is None and self.has_names(record):
             names = ContainerNames(
-                record, self.directory, self._networks, find=self._find, dns=self._dns
+                record,
+                self.directory,
+                self._networks,
+                self._egress,
+                find=self._find,
+                dns=self._dns,
             )
             plug.dns = DnsServer(self._namespaces, plug.netns_fd, names, self._tasks)
+
+    def has_names(self, record: ContainerRecord) -> bool:
+        """Whether a container has a DNS server of ours: for names, or for a policy's."""
+        if record.HostConfig.NetworkMode == "host":
+            return False
+        places = (self._networks.find(name) for name in record.networks)
+        return any(n is not None and is_named(n) for n in places) or self._egress.applies(record)
 
     def _find(self, ref: str) -> ContainerRecord | None:
         try:

@@ -9,6 +9,7 @@ so that they are never asked for elsewhere.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from pier.engine.egress import Egress
 from pier.engine.store import ContainerStore
 from pier.model.container import Attachment, ContainerRecord, EndpointSettings
 from pier.model.network import NetworkRecord
@@ -38,6 +39,11 @@ class Directory:
         if found is None and name.endswith(suffix):
             found = known.get(name.removesuffix(suffix))
         return found
+
+    def names(self, network: NetworkRecord) -> dict[str, list[str]]:
+        """All names on a network with their addresses."""
+        known = self._all().get(network.Id, {})
+        return {name: [str(address) for address in found] for name, found in known.items()}
 
     def holder(self, address: Address) -> str:
         """The full name of whoever has an address, "" for nobody."""
@@ -73,6 +79,7 @@ class ContainerNames:
         record: ContainerRecord,
         directory: Directory,
         networks: NetworkStore,
+        egress: Egress,
         *,
         find: Callable[[str], ContainerRecord | None],
         dns: Sequence[str],
@@ -80,6 +87,7 @@ class ContainerNames:
         self._record = record
         self._directory = directory
         self._networks = networks
+        self._egress = egress
         self._find = find
         self._dns = dns
 
@@ -104,7 +112,16 @@ class ContainerNames:
         if all(network.Internal for network, _ in self._places()):
             return ()
         own = self._record.HostConfig.Dns or self._dns
-        return [Server(address, inside=True) for address in own] or host_servers()
+        # What a policy lets the container look up is not a way out of its own.
+        inside = not self._egress.applies(self._record)
+        return [Server(address, inside=inside) for address in own] or host_servers()
+
+    def may_ask(self, name: str) -> bool:
+        return self._egress.may_ask(self._record, name)
+
+    def answered(self, name: str, response: bytes) -> None:
+        if self._egress.applies(self._record):
+            self._egress.answered(self._record, name, response)
 
     def _linked(
         self, network: NetworkRecord, attachment: Attachment, name: str

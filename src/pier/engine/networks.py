@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from pier.engine import etc_files
 from pier.engine.container import Container
-from pier.engine.endpoint_settings import check_endpoint
+from pier.engine.egress import Egress
+from pier.engine.endpoint_settings import check_endpoint, gateway_attachment
 from pier.engine.endpoints import Endpoints
 from pier.engine.etc_files import Surroundings
 from pier.engine.events import Events
 from pier.engine.legacy_links import hosts_lines, legacy_links, links_environment
-from pier.engine.names_of_networks import is_named
 from pier.engine.network_create import asked
 from pier.engine.publishing import Publishing
 from pier.engine.settings import Settings
@@ -42,14 +42,14 @@ from pier.model.network import (
     NetworkRecord,
     NetworkStatus,
 )
-from pier.network import links, options, parents
+from pier.network import egress, links, options, parents
 from pier.network.bridges import Bridges
 from pier.network.firewall import Firewall
 from pier.network.guard import Port
 from pier.network.ipam import DEFAULT_POOLS, Pool, Subnet, parse_pool, unique_local_pool
 from pier.network.namespaces import Namespaces
 from pier.network.parents import Parents
-from pier.network.plan import assign_subnets, plan_network, taken_subnets
+from pier.network.plan import assign_subnets, check_policy, plan_network, taken_subnets
 from pier.network.rules import BridgeRules, Publication
 from pier.network.store import PREDEFINED, NetworkStore
 from pier.storage.database import Database
@@ -81,9 +81,9 @@ class Networks:
         self._events = events
         self._suffix = _engine_suffix(settings)
         self._netlink = Netlink()
-        self._namespaces = Namespaces(asyncio.get_running_loop().call_later)
-        self._bridges = Bridges(self._netlink, self._namespaces, self._suffix or "pier")
-        self._parents = Parents(self._netlink, self._namespaces, self._suffix or "pier")
+        self.namespaces = Namespaces(asyncio.get_running_loop().call_later)
+        self._bridges = Bridges(self._netlink, self.namespaces, self._suffix or "pier")
+        self._parents = Parents(self._netlink, self.namespaces, self._suffix or "pier")
         self._firewall = Firewall(
             f"pier_{self._suffix}" if self._suffix else "pier",
             self._wanted_rules,
@@ -92,10 +92,11 @@ class Networks:
         )
         self._pools = _pools(settings)
         self.store = NetworkStore(database)
+        self.egress = Egress(self.store, self._firewall.egress, self.host_gateways)
         self.endpoints = Endpoints(
             networks=self.store,
             containers=containers,
-            namespaces=self._namespaces,
+            namespaces=self.namespaces,
             bridges=self._bridges,
             parents=self._parents,
             firewall=self._firewall,
@@ -109,6 +110,7 @@ class Networks:
                 relays=settings.userland_proxy,
             ),
             tasks=tasks,
+            egress=self.egress,
             dns=settings.dns,
         )
         self._failed: dict[str, str] = {}
@@ -125,6 +127,12 @@ class Networks:
         self._predefine_bridge()
         for network in self.store:
             self._ensure(network)
+        # Before anything is started: who writes rules then writes those of all that have run.
+        for container in self._containers:
+            if container.record.State.Status in ALIVE:
+                self.egress.remember(container.record)
+        for network in self.store:
+            self.egress.hold_network(network, now=False)
 
     def settle(self) -> None:
         """Take up the containers that run, forget what others had, write the rules."""
@@ -141,16 +149,18 @@ class Networks:
                 if network.Driver == "bridge" and network.interface:
                     self._bridges.sweep(network, veths)
             self._bridges.sweep_bridges(known)
+            for network in self.store:
+                self.egress.hold_network(network, now=False)
             self._firewall.write()
         except (OSError, PierError) as exc:
             log.error("%s", exc)  # noqa: TRY400 - the message says it
-        self._namespaces.refill()
+        self.namespaces.refill()
 
     def close(self) -> None:
         """Let go; bridges, rules and containers stay."""
         self.endpoints.close()
         self._firewall.close()
-        self._namespaces.close()
+        self.namespaces.close()
         self._netlink.close()
 
     # What is there
@@ -210,6 +220,7 @@ class Networks:
             self._make(network)
             self.endpoints.open_pool(network)
             self._firewall.write()
+            self.egress.hold_network(network)
         except BaseException:
             self._unmake(network)
             raise
@@ -260,7 +271,7 @@ class Networks:
     async def connect(self, ref: str, request: NetworkConnectRequest) -> None:
         """Put a container on a network, running or not. Raises NotFound, Forbidden, …"""
         network = self.store.find(ref) or self.store.get(ref)
-        container = self._container(request.Container)
+        container = self.container(request.Container)
         async with container.lock:
             self._check_connect(network, container)
             settings = request.EndpointConfig or EndpointSettings()
@@ -278,7 +289,7 @@ class Networks:
         """Take a container off a network. Raises NotFound, Forbidden, Conflict."""
         network = self.store.find(ref) or (None if request.Force else self.store.get(ref))
         name = network.Name if network is not None else ref
-        container = self._container(request.Container)
+        container = self.container(request.Container)
         async with container.lock:
             record = container.record
             if name not in record.networks:
@@ -312,7 +323,8 @@ class Networks:
     def _files(self, container: Container) -> Mapping[str, str]:
         return etc_files.texts(container.record, self.surroundings(container.record))
 
-    def _container(self, ref: str) -> Container:
+    def container(self, ref: str) -> Container:
+        """Find a container. Raises NotFound, InvalidParameter."""
         if not ref:
             raise InvalidParameter('invalid name or ID supplied: ""')
         return self._containers.get(ref)
@@ -320,9 +332,8 @@ class Networks:
     def surroundings(self, record: ContainerRecord) -> Surroundings:
         """What a container's files in /etc say of its networks."""
         settings = self._settings
-        places = (self.store.find(name) for name in record.networks)
         return Surroundings(
-            named=any(network is not None and is_named(network) for network in places),
+            named=self.endpoints.has_names(record),
             links=self._link_lines(record),
             gateways=self.host_gateways() if record.HostConfig.ExtraHosts else (),
             dns=settings.dns,
@@ -369,6 +380,49 @@ class Networks:
         config = default.IPAM.Config if default is not None else None
         return [entry.Gateway for entry in config or () if entry.Gateway]
 
+    # What is reached outside
+
+    async def police(self, ref: str, text: str) -> None:
+        """Change a network's egress policy. Raises PierError, nothing changed then."""
+        network = self.store.get(ref)
+        check_policy(network.Driver, text)
+        before = dict(network.Options)
+        members = [self._containers.get(record.Id) for record, _ in self.endpoints.members(network)]
+        files = [(container, self._files(container)) for container in members]
+        network.Options = {**before, egress.OPTION: text}
+        try:
+            self.egress.hold_network(network)
+        except PierError:
+            network.Options = before
+            raise
+        self.store.put(network)
+        for container, said in files:
+            async with container.lock:
+                self.endpoints.police(container)
+                self.refresh_files(container, said)
+        self._tell(network, "update")
+
+    def police_container(self, container: Container, before: Mapping[str, str]) -> None:
+        """After a container's policy changed; its files were `before`. Raises PierError."""
+        self.endpoints.police(container)
+        if container.record.State.Status in ALIVE:
+            self.refresh_files(container, before)
+
+    def files(self, container: Container) -> Mapping[str, str]:
+        """The texts of a container's files in /etc as they are generated now."""
+        return self._files(container)
+
+    # What is told of it
+
+    def rules_about(self, words: Sequence[str]) -> dict[str, list[str]]:
+        """The rules in force that have one of the words, by "table chain"."""
+        return self._firewall.about(words)
+
+    def publishes(self, host: str, record: ContainerRecord) -> bool:
+        """Whether rules lead a published port of a host's address on, and not the relay alone."""
+        version = 6 if ":" in host else 4
+        return gateway_attachment(record, self.store, version) is not None
+
     # Parts
 
     def _make(self, network: NetworkRecord) -> None:
@@ -383,6 +437,7 @@ class Networks:
     def _unmake(self, network: NetworkRecord) -> None:
         self.store.remove(network)
         self.endpoints.close_pool(network)
+        self.egress.let_go_network(network)
         try:
             if network.Driver in parents.DRIVERS:
                 self._parents.remove(network)
@@ -476,6 +531,8 @@ class Networks:
             options.NAME: network.interface,
             options.MTU: str(settings.mtu or options.DEFAULT_MTU),
         }
+        if found is not None and egress.OPTION in found.Options:
+            network.Options[egress.OPTION] = found.Options[egress.OPTION]
         return network
 
     def _check_clash(self, network: NetworkRecord) -> None:

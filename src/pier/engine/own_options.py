@@ -12,6 +12,7 @@
     pier.net-rate-out=10mbit
     pier.net-burst=128k
     pier.trace=true                  where the time of its starts goes: see `traces`
+    pier.egress=allow=example.com:443    what it reaches outside: see `network.egress`
     pier.cgroup.memory.high=1G       any file of its cgroup (v2)
 
 Annotations, not labels: an image cannot bring them along.
@@ -24,7 +25,7 @@ from pier.engine.restart import FIRST_DELAY_S, LONGEST_DELAY_S
 from pier.errors import InvalidParameter
 from pier.model.container import ContainerConfig, HealthConfig, HostConfig
 from pier.model.gotime import SECOND, parse_duration
-from pier.network import shaping
+from pier.network import egress, shaping
 
 PREFIX = "pier."
 TRACE = "pier.trace"
@@ -33,7 +34,7 @@ _DURATIONS = ("timeout", "idle-timeout", "restart-delay", "restart-delay-max")
 _ON_FAILURE = ("none", "kill", "restart", "stop")
 _HEALTH = {"health-http": "HTTP", "health-tcp": "TCP", "health-unix": "UNIX"}
 _SHAPING = tuple(key.removeprefix(PREFIX) for key in shaping.KEYS)
-_KNOWN = frozenset((*_DURATIONS, *_HEALTH, *_SHAPING, "health-on-failure", "trace"))
+_KNOWN = frozenset((*_DURATIONS, *_HEALTH, *_SHAPING, "health-on-failure", "trace", "egress"))
 
 
 class OwnOptions(NamedTuple):
@@ -84,6 +85,7 @@ def check_own_options(config: ContainerConfig, host: HostConfig, limits: HostLim
     if host.Annotations.get(TRACE, "true") not in ("true", "false"):
         raise InvalidParameter(f"invalid {TRACE} '{host.Annotations[TRACE]}': use true or false")
     shaping.parse_shape(host.Annotations)
+    egress.parse(host.Annotations.get(egress.OPTION, ""))
     if options.health_on_failure not in _ON_FAILURE:
         raise InvalidParameter(
             f"invalid pier.health-on-failure '{options.health_on_failure}':"

@@ -6,7 +6,7 @@ cgroup is given it if it can be, and it is refused by name otherwise.
 """
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -23,7 +23,7 @@ from pier.engine.validate_resources import validate_resources
 from pier.errors import Conflict, InvalidParameter, PierError, Unavailable
 from pier.model.api_containers import UpdateRequest, UpdateResponse
 from pier.model.container import HostConfig, Resources, ThrottleDevice, WeightDevice
-from pier.network import shaping
+from pier.network import egress, shaping
 
 # In the request's words; what is empty was not asked for.
 BY_DEVICE = (
@@ -74,9 +74,12 @@ async def update_container(
                 await add_mounts(services, container, request.MountAdd, wanted)
         except PierError as exc:
             raise type(exc)(f"Cannot update container {container.id}: {exc.message}") from exc
+        files = services.networks.files(container) if egress.OPTION in request.Annotations else {}
         before, container.record.HostConfig = container.record.HostConfig, wanted
         if request.PublishAdd or request.PublishRemove:
             _republish(services, container, request, before)
+        if egress.OPTION in request.Annotations:
+            _police(services, container, before, files)
         if request.Annotations:
             services.networks.endpoints.reshape(container)
         services.store.save(container)
@@ -96,9 +99,10 @@ def _check_own(request: UpdateRequest) -> None:
     for bindings in (request.PublishAdd, request.PublishRemove):
         check_bindings(bindings)
     for key in request.Annotations:
-        if key not in shaping.KEYS:
+        if key not in (*shaping.KEYS, egress.OPTION):
             raise InvalidParameter(f"annotation {key} of a container cannot be updated")
     shaping.parse_shape(request.Annotations)
+    egress.parse(request.Annotations.get(egress.OPTION, ""))
     parse_added(request.MountAdd)
 
 
@@ -112,6 +116,17 @@ def _republish(
     )
     try:
         services.networks.endpoints.republish(container)
+    except PierError as exc:
+        container.record.HostConfig = before
+        raise type(exc)(f"Cannot update container {container.id}: {exc.message}") from exc
+
+
+def _police(
+    services: Services, container: Container, before: HostConfig, files: Mapping[str, str]
+) -> None:
+    """Put another egress policy in force. Raises PierError, nothing changed then."""
+    try:
+        services.networks.police_container(container, files)
     except PierError as exc:
         container.record.HostConfig = before
         raise type(exc)(f"Cannot update container {container.id}: {exc.message}") from exc

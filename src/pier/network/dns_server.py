@@ -50,6 +50,12 @@ class Names(Protocol):
     def servers(self) -> Sequence[Server]:
         """Who is asked for the rest."""
 
+    def may_ask(self, name: str) -> bool:
+        """Whether a name of elsewhere may be asked for."""
+
+    def answered(self, name: str, response: bytes) -> None:
+        """Somebody answered; called before the container hears of it."""
+
 
 class DnsServer:
     """`netns_fd` stays the caller's, and open until `close`. Raises OSError, nothing left then."""
@@ -71,6 +77,24 @@ class DnsServer:
         for sock in (self._udp, self._tcp):
             self._loop.remove_reader(sock.fileno())
             sock.close()
+
+    def servers(self) -> Sequence[Server]:
+        """Who is asked for what is not a container's name."""
+        return self._names.servers()
+
+    async def resolve(self, name: str) -> Sequence[IPv4Address | IPv6Address]:
+        """The addresses that the container would be told of, none for a name that is not known."""
+        found = self._names.addresses(name)
+        if found is not None:
+            return found
+        addresses: list[IPv4Address | IPv6Address] = []
+        for kind in (wire.A, wire.AAAA):
+            try:
+                response = await self._forward(wire.question(name, kind), tcp=False)
+            except ValueError:
+                return ()
+            addresses += wire.addresses_of(response)[1]
+        return addresses
 
     def _receive(self) -> None:
         try:
@@ -162,10 +186,14 @@ class DnsServer:
         return wire.answer(query, wanted, limit=limit)
 
     async def _forward(self, data: bytes, *, tcp: bool) -> bytes:
+        query = wire.parse(data)
+        if not self._names.may_ask(query.name):
+            # NXDOMAIN and not REFUSED, after which musl's resolver waits for its time to be over.
+            return wire.answer(query, (), limit=wire.PLAIN_BYTES, code=wire.NXDOMAIN)
         found = await ask(data, self._names.servers(), self._make, tcp=tcp)
         if found is not None:
+            self._names.answered(query.name, found)
             return found
-        query = wire.parse(data)
         return wire.answer(query, (), limit=wire.PLAIN_BYTES, code=wire.SERVFAIL)
 
     def _make(self, server: Server, kind: int) -> socket.socket:

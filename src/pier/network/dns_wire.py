@@ -1,15 +1,16 @@
 """DNS messages: one question in, answers of addresses and names out (RFC 1035, 3596, 6891).
 
-Pure. Only what an answerer for containers needs; everything else is passed on as it came.
+Only what an answerer for containers needs; everything else is passed on as it came.
 """
 
 import ipaddress
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-A, PTR, AAAA, OPT, ANY = 1, 12, 28, 41, 255
+A, CNAME, PTR, AAAA, OPT, ANY = 1, 5, 12, 28, 41, 255
 IN = 1
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 TTL_S = 600
@@ -20,6 +21,7 @@ MAX_NAME_BYTES = 255
 _HEADER = struct.Struct("!HHHHHH")
 _QR, _AA, _TC, _RD, _RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
 _OPCODE = 0x7800
+_POINTER = 0xC0
 _POINTER_TO_QUESTION = b"\xc0\x0c"
 
 
@@ -42,6 +44,12 @@ class Query:
     recursive: bool
     size: int
     question: bytes
+
+
+def question(name: str, kind: int) -> bytes:
+    """A query for a name. Raises ValueError for what is no domain name."""
+    head = _HEADER.pack(int.from_bytes(os.urandom(2), "big"), _RD, 1, 0, 0, 0)
+    return head + encode_name(name) + struct.pack("!HH", kind, IN)
 
 
 def parse(data: bytes) -> Query:
@@ -136,6 +144,36 @@ def same_question(query: bytes, response: bytes) -> bool:
     return query[_HEADER.size : end].lower() == response[_HEADER.size : end].lower()
 
 
+def addresses_of(response: bytes) -> tuple[set[str], dict[IPv4Address | IPv6Address, int]]:
+    """What a response says of its question's name: its names (CNAME) and addresses with their TTLs.
+
+    Records of other names are left out; what cannot be read is none.
+    """
+    found: dict[IPv4Address | IPv6Address, int] = {}
+    try:
+        _, _, questions, answers, _, _ = _HEADER.unpack_from(response)
+        names: set[str] = set()
+        offset = _HEADER.size
+        for _ in range(questions):
+            name, offset = _read_compressed(response, offset)
+            names.add(name)
+            offset += 4
+        for _ in range(answers):
+            name, offset = _read_compressed(response, offset)
+            kind, klass, ttl, size = struct.unpack_from("!HHIH", response, offset)
+            offset += 10
+            data = response[offset : offset + size]
+            if klass == IN and name in names:
+                if kind == CNAME:
+                    names.add(_read_compressed(response, offset)[0])
+                elif kind in (A, AAAA) and size in (4, 16):
+                    found[ipaddress.ip_address(data)] = ttl
+            offset += size
+    except (struct.error, IndexError, ValueError):
+        return set(), {}
+    return names, found
+
+
 def response_code(response: bytes) -> int:
     return response[3] & 0xF
 
@@ -161,6 +199,25 @@ def _read_name(data: bytes, offset: int) -> tuple[str, int]:
         labels.append(data[offset + 1 : offset + 1 + size].decode("latin-1"))
         offset += 1 + size
     return ".".join(labels).lower(), offset + 1
+
+
+def _read_compressed(data: bytes, offset: int) -> tuple[str, int]:
+    """A name, and where it ends. Raises ValueError, IndexError."""
+    labels: list[str] = []
+    end = 0
+    for _ in range(MAX_NAME_BYTES):
+        size = data[offset]
+        if size >= _POINTER:
+            end = end or offset + 2
+            offset = (size & ~_POINTER) << 8 | data[offset + 1]
+        elif size > 63:
+            raise ValueError("bad label")
+        elif size:
+            labels.append(data[offset + 1 : offset + 1 + size].decode("latin-1"))
+            offset += 1 + size
+        else:
+            return ".".join(labels).lower(), end or offset + 1
+    raise ValueError("a name without end")
 
 
 def _udp_size(data: bytes, offset: int, records: int) -> int:

@@ -7,6 +7,7 @@ deletion that was not ours the table is compared with what it was after we wrote
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from pier.kernel import conntrack
 from pier.kernel.netlink import NETLINK_NETFILTER, Netlink
 from pier.kernel.nftables import Nftables
 from pier.network import guard, rules
+from pier.network.egress_table import EgressTable
 from pier.network.guard import Port
 from pier.network.rules import BridgeRules, Publication
 
@@ -44,6 +46,7 @@ class Firewall:
     ) -> None:
         self._enabled = enabled
         self.table = table
+        self.egress = EgressTable(f"{table}_egress", self._checked)
         self._state = state
         self._drops_foreign = drops_foreign
         self._nft: Nftables | None = None
@@ -58,7 +61,7 @@ class Firewall:
         bridges, published, ports = self._state()
         foreign = self._drops_foreign()
         text = rules.ruleset(self.table, bridges, published, drops_foreign=foreign)
-        self._run(text + guard.ruleset(self.table, ports))
+        self._run(text + guard.ruleset(self.table, ports) + self.egress.text())
         self._written = self._listing()
         self._watch()
 
@@ -99,6 +102,25 @@ class Firewall:
         except Internal:
             self._rewrite()
 
+    def about(self, words: Sequence[str]) -> dict[str, list[str]]:
+        """The rules and elements in force that have one of the words, by "table chain or set"."""
+        found: dict[str, list[str]] = {}
+        tables = (f"inet {self.table}", f"bridge {self.table}", f"inet {self.egress.name}")
+        for table in tables:
+            place, named = "", False
+            try:
+                lines = self._run(f"list table {table}").splitlines()
+            except Internal:
+                continue
+            for line in lines:
+                text = line.strip()
+                if text.endswith("{") and not text.startswith(("table", "elements")):
+                    place = text.rstrip("{ ")
+                    named = any(word.strip('"') == place.partition(" ")[2].partition("_")[0] for word in words)  # fmt: skip
+                elif place and text not in ("", "}") and (named or _has(text, words)):
+                    found.setdefault(f"{table} {place}", []).append(text)
+        return found
+
     def close(self) -> None:
         """Stop watching; the rules stay, as the containers do."""
         if self._look is not None:
@@ -111,11 +133,21 @@ class Firewall:
             self._nft.close()
             self._nft = None
 
-    def _run(self, commands: str) -> str:
+    def _checked(self, commands: str, json: bool) -> str:
+        """Rules that somebody relies on: without a firewall they are refused."""
+        if not self._enabled:
+            raise Internal("an egress policy needs the host's firewall, which --iptables=false forbids")  # fmt: skip
+        found = self._run(commands, json=json)
+        if "chain " in commands and not json:  # elements come and go unwatched
+            self._written = self._listing()
+            self._watch()
+        return found
+
+    def _run(self, commands: str, *, json: bool = False) -> str:
         try:
             if self._nft is None:
                 self._nft = Nftables()
-            return self._nft.run(commands)
+            return self._nft.run(commands, json=json)
         except OSError as exc:
             raise Internal(f"the host's firewall cannot be set up: {exc}") from exc
 
@@ -123,6 +155,7 @@ class Firewall:
         """The rules in force, without the elements of maps, which come and go."""
         commands = [f"list chain inet {self.table} {name}\n" for name in rules.FLUSHED]
         commands += [f"list chain bridge {self.table} {n}\n" for n in ("prerouting", "check")]
+        commands += [f"list chain inet {self.egress.name} {n}\n" for n in self.egress.chains()]
         return "".join(self._run(command) for command in commands)
 
     def _watch(self) -> None:
@@ -156,6 +189,11 @@ class Firewall:
             self.write()
         except Internal as exc:
             log.error("%s", exc.message)  # noqa: TRY400 - the message says it
+
+
+def _has(text: str, words: Sequence[str]) -> bool:
+    """Whether a line has one of the words, as a whole word."""
+    return any(re.search(rf"(?<![\w.:]){re.escape(word)}(?![\w.:])", text) for word in words)
 
 
 def _forget_flows(publications: Sequence[Publication]) -> None:

@@ -2,12 +2,14 @@
 
     table bridge pier
         set ports      the host's ends of the endpoints that are held to what they were given
+    set confined   those of them whose link-local IPv6 addresses only find neighbours
         set senders4   (port, MAC, address) that may send IPv4 and ARP
         set senders6   (port, MAC, address) that may send IPv6, beside link-local addresses
 
 A container without CAP_NET_ADMIN cannot have other addresses than those; with raw sockets, which
 it has by default, it could claim others' all the same (moby/moby#4088 and its like). One with that
-capability may route for others, as nodes of a cluster in containers do, and is not held to any.
+capability may route for others, as nodes of a cluster in containers do, and is not held to any,
+unless a policy says what it may reach (`egress`), which goes by addresses.
 
 Pure: text for nft(8), as in `rules`.
 """
@@ -19,10 +21,11 @@ from msgspec import Struct
 
 _SETS = (
     "set ports { type ifname; }",
+    "set confined { type ifname; }",
     "set senders4 { type ifname . ether_addr . ipv4_addr; }",
     "set senders6 { type ifname . ether_addr . ipv6_addr; }",
 )
-_NAMES = ("ports", "senders4", "senders6")
+_NAMES = ("ports", "confined", "senders4", "senders6")
 _PREROUTING = (
     "type filter hook prerouting priority -300; policy accept;",
     "iifname @ports jump check",
@@ -32,6 +35,8 @@ _CHECK = (
     # Asking whether an address is free: the sender has none yet.
     "ether type arp arp saddr ip 0.0.0.0 accept",
     "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
+    "iifname @confined ether type ip6 ip6 saddr fe80::/10 meta l4proto != ipv6-icmp drop",
+    "iifname @confined ether type ip6 ip6 saddr fe80::/10 icmpv6 type echo-request drop",
     "ether type ip6 ip6 saddr { ::, fe80::/10 } accept",
     "ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept",
     "drop",
@@ -39,11 +44,15 @@ _CHECK = (
 
 
 class Port(Struct, frozen=True):
-    """An endpoint: the host's link, the MAC and the addresses that it was given."""
+    """An endpoint: the host's link, the MAC and the addresses that it was given.
+
+    `confined` is for one with a policy: see the set.
+    """
 
     name: str
     mac: str
     addresses: tuple[str, ...]
+    confined: bool = False
 
 
 def ruleset(table: str, ports: Iterable[Port]) -> str:
@@ -74,6 +83,8 @@ def delete_port(table: str, port: Port) -> str:
 
 def _elements(port: Port) -> list[str]:
     texts = [f'ports {{ "{port.name}" }}']
+    if port.confined:
+        texts.append(f'confined {{ "{port.name}" }}')
     for address in port.addresses:
         version = ip_address(address).version
         texts.append(f'senders{version} {{ "{port.name}" . {port.mac} . {address} }}')

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from pier.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
 from pier.model.gotime import now
 from pier.model.network import IPAM, IPAMConfig, NetworkCreateRequest, NetworkRecord
-from pier.network import options, parents
+from pier.network import egress, options, parents
 from pier.network.ipam import Leases, Pool, Subnet, choose_subnet
 from pier.network.store import PREDEFINED, NetworkStore
 
@@ -72,12 +72,23 @@ def plan_network(
     )
     if driver in parents.DRIVERS:
         parents.parse_options(record)
+    if egress.OPTION in record.Options:
+        check_policy(driver, record.Options[egress.OPTION])
     if driver == "bridge":
         options.parse_bridge(record.Options, internal=record.Internal)
     if not request.ConfigOnly:
         taken = taken_subnets(store)
         record.IPAM.Config = assign_subnets(record, taken, routes, pools)
     return record
+
+
+def check_policy(driver: str, text: str) -> None:
+    """Raise InvalidParameter for an egress policy that makes no sense, or on such a network."""
+    if egress.parse(text) is not None and driver != "bridge":
+        raise InvalidParameter(
+            f"{egress.OPTION}: what is sent on a network of driver {driver} does not pass the host's"
+            " rules"
+        )
 
 
 def taken_subnets(store: NetworkStore) -> list[Subnet]:
