@@ -74,14 +74,7 @@ async def update_container(
                 await add_mounts(services, container, request.MountAdd, wanted)
         except PierError as exc:
             raise type(exc)(f"Cannot update container {container.id}: {exc.message}") from exc
-        files = services.networks.files(container) if egress.OPTION in request.Annotations else {}
-        before, container.record.HostConfig = container.record.HostConfig, wanted
-        if request.PublishAdd or request.PublishRemove:
-            _republish(services, container, request, before)
-        if egress.OPTION in request.Annotations:
-            _police(services, container, before, files)
-        if request.Annotations:
-            services.networks.endpoints.reshape(container)
+        _rewire(services, container, request, wanted)
         services.store.save(container)
     services.events.container(container.record, "update")
     return UpdateResponse(Warnings=warnings)
@@ -104,6 +97,20 @@ def _check_own(request: UpdateRequest) -> None:
     shaping.parse_shape(request.Annotations)
     egress.parse(request.Annotations.get(egress.OPTION, ""))
     parse_added(request.MountAdd)
+
+
+def _rewire(
+    services: Services, container: Container, request: UpdateRequest, wanted: HostConfig
+) -> None:
+    """Let the container be as `wanted`, its network at once. Raises PierError."""
+    files = services.networks.files(container) if egress.OPTION in request.Annotations else {}
+    before, container.record.HostConfig = container.record.HostConfig, wanted
+    if request.PublishAdd or request.PublishRemove:
+        _republish(services, container, request, before)
+    if egress.OPTION in request.Annotations:
+        _police(services, container, before, files)
+    if request.Annotations:
+        services.networks.endpoints.reshape(container)
 
 
 def _republish(
