@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from classic_build import Build
 
 import openapi_schema
 from busybox_image import NAME, docker_archive, root_tar
@@ -151,3 +153,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     ):
         report.sections.append(("pierd's log", engine.log_tail(offset=item.stash[LOG_OFFSET])))
     return report  # type: ignore[return-value]
+
+
+@pytest.fixture
+def build(docker: Client, image: str, tmp_path: Path) -> Iterator[Build]:
+    classic = Client(docker.command, {**docker.env, "DOCKER_BUILDKIT": "0"})
+    builder = Build(classic, image, tmp_path)
+    yield builder
+    containers = docker("ps", "-aq").stdout.split()
+    if containers:
+        docker("rm", "-f", *containers)
+    found = docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    for name in found:
+        if name.startswith("made/"):
+            docker("rmi", "-f", name)
+    docker("builder", "prune", "-af")
+    left = docker("images", "-aq", "--filter", "dangling=true").stdout.split()
+    if left:
+        docker("rmi", "-f", *left, check=False)

@@ -2,69 +2,16 @@
 
 import hashlib
 import io
-import json
 import os
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from git_server import serve_repository
+from classic_build import Build
 
-from engine_process import Client, EngineProcess, wait_until
-
-
-@pytest.fixture
-def build(docker: Client, image: str, tmp_path: Path) -> Iterator["Build"]:
-    classic = Client(docker.command, {**docker.env, "DOCKER_BUILDKIT": "0"})
-    builder = Build(classic, image, tmp_path)
-    yield builder
-    containers = docker("ps", "-aq").stdout.split()
-    if containers:
-        docker("rm", "-f", *containers)
-    found = docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-    for name in found:
-        if name.startswith("made/"):
-            docker("rmi", "-f", name)
-    docker("builder", "prune", "-af")
-    left = docker("images", "-aq", "--filter", "dangling=true").stdout.split()
-    if left:
-        docker("rmi", "-f", *left, check=False)
-
-
-class Build:
-    """Builds Dockerfiles whose base is called BASE, in a context below a temporary directory."""
-
-    def __init__(self, docker: Client, image: str, directory: Path) -> None:
-        self.docker = docker
-        self.image = image
-        self.directory = directory / "context"
-        self.directory.mkdir()
-
-    def file(self, name: str, content: str = "x\n", mode: int = 0o644) -> Path:
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-        path.chmod(mode)
-        return path
-
-    def __call__(
-        self, text: str, *flags: str, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        self.file("Dockerfile", text.replace("BASE", self.image))
-        words = ("build", "--network", "none", "-t", "made/it", *flags, str(self.directory))
-        return self.docker(*words, check=check)
-
-    def run(self, *command: str) -> str:
-        return self.docker("run", "--rm", "made/it", *command).stdout
-
-    def config(self, name: str = "made/it") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.docker("image", "inspect", name).stdout)[0]
-        return found
+from engine_process import EngineProcess
 
 
 def test_first_steps(build: Build) -> None:
@@ -381,137 +328,3 @@ def test_the_same_step_at_the_same_time(build: Build) -> None:
 
 def _created(build: Build) -> str:
     return build.docker("create", "made/it", "x").stdout.strip()
-
-
-def test_mounts_that_are_written_to(build: Build) -> None:
-    build.file("d/f", "context\n")
-    build.file("one", "1\n")
-    text = (
-        "FROM BASE AS other\nRUN mkdir /o && echo other > /o/o && chmod 700 /o\n"
-        "FROM BASE\n"
-        "RUN --mount=target=/d,source=d,rw --mount=target=/one,source=one,rw "
-        "--mount=from=other,source=o,target=/o,rw "
-        "echo more >> /d/f && echo 2 >> /one && echo x > /o/new && cat /d/f /one /o/* > /all\n"
-        "RUN --mount=target=/d,source=d --mount=from=other,source=o,target=/o cat /d/f > /again; ls /o >> /again\n"
-        "RUN --mount=type=cache,target=/c,id=pier-from,from=other,source=o "
-        "echo x >> /c/o && stat -c %a /c > /mode && cp /c/o /cached\n"
-    )
-    build(text)
-    assert build.run("cat", "/all") == "context\nmore\n1\n2\nx\nother\n"
-    assert build.run("cat", "/again", "/cached", "/mode") == "context\no\nother\nx\n755\n"
-    assert build.run("sh", "-c", "ls -d /d /one /o /c; true") == ""
-    build(text.replace("cp /c/o", "cp -a /c/o"))
-    assert build.run("cat", "/cached") == "other\nx\nx\n"
-
-
-def test_scripts_in_heredocs(build: Build) -> None:
-    build(
-        "FROM BASE\nRUN <<EOF\n#!/bin/cat\nits own text\nEOF\n"
-        "RUN <<-'END'\n\t#!/bin/sh -e\n\techo $0 > /name\n\tEND\n",
-    )
-    assert build.run("cat", "/name") == "/dev/pipes/END\n"
-    assert (
-        "its own text"
-        in build("FROM BASE\nRUN <<EOF\n#!/bin/cat\nits own text\nEOF\n", "--no-cache").stdout
-    )
-
-
-def test_rights_of_a_step(build: Build) -> None:
-    failed = build("FROM BASE\nRUN --security=insecure true\n", check=False)
-    assert "security.insecure is not allowed" in failed.stderr
-    failed = build("FROM BASE\nRUN --device=a.b/c=d true\n", check=False)
-    assert "RUN --device: devices in a build are not supported" in failed.stderr
-    failed = build("FROM BASE\nRUN --network=mine true\n", check=False)
-    assert 'invalid network mode "mine"' in failed.stderr
-
-
-def test_prune_between_two_steps(build: Build, pierd: EngineProcess) -> None:
-    build.file(
-        "Dockerfile",
-        f"FROM {build.image}\nRUN echo 1 > /a\nRUN --mount=type=cache,id=gate,target=/g touch /g/here; while ! [ -e /g/go ]; do sleep 0.1; done\nRUN cat /a\n",
-    )
-    words = ("docker", "build", "--network", "none", "-t", "made/it", str(build.directory))
-    running = subprocess.Popen(words, env=build.docker.env, stdout=subprocess.PIPE, text=True)
-    try:
-        gate = Path(pierd.data_root) / "build"
-        wait_until(lambda: list(gate.glob("*/here")), "the step runs")
-        build.docker("builder", "prune", "-af")
-        build.docker("image", "prune", "-f")
-        (next(iter(gate.glob("*/here"))).parent / "go").touch()
-        told, _ = running.communicate(timeout=60)
-    finally:
-        running.kill()
-    assert running.returncode == 0, told
-
-
-def test_link(build: Build) -> None:
-    build.file("d/f", "linked\n")
-    text = "FROM BASE\nRUN echo V > /v && mkdir /real && ln -s real /to\nCOPY --link --chown=alice d /to/in/\nRUN ls -ln /to/in/f > /owner\n"
-    build(text.replace("V", "1"))
-    first = build.config()["RootFS"]["Layers"]
-    assert (
-        build.run("sh", "-c", "cat /to/in/f; [ -L /to ] || echo no link; ls /real")
-        == "linked\nno link\n"
-    )
-    assert (
-        build.run("cat", "/owner").split()[2:4]
-        == build.run("id", "-u", "alice").split() + build.run("id", "-g", "alice").split()
-    )
-    told = build(text.replace("V", "2")).stdout
-    assert "Using the layer of an earlier build" in told
-    second = build.config()["RootFS"]["Layers"]
-    assert first[-2] == second[-2]
-    assert first[-3] != second[-3]
-    build.file("d/f", "changed\n")
-    told = build(text.replace("V", "3")).stdout
-    assert "Using the layer" not in told
-    assert build.run("cat", "/to/in/f") == "changed\n"
-
-
-def test_symbolic_modes(build: Build) -> None:
-    build.file("d/run", mode=0o700)
-    build.file("d/text", mode=0o600)
-    build("FROM BASE\nARG M=go=u-w,a+X\nCOPY --chmod=$M d /d\nADD --chmod=u+s,g-rwx d/run /s\n")
-    assert build.run("stat", "-c", "%a", "/d/run", "/d/text", "/s").split() == [
-        "755",
-        "644",
-        "4700",
-    ]
-    failed = build("FROM BASE\nCOPY --chmod=u+q d /d\n", check=False)
-    assert "invalid chmod parameter: 'u+q'" in failed.stderr
-
-
-@pytest.fixture
-def git_server(pierd: EngineProcess, tmp_path: Path) -> Iterator[str]:
-    """The URL of a repository that the engine can reach."""
-    with serve_repository(pierd.in_network, tmp_path) as url:
-        yield url
-
-
-def test_add_of_a_repository(build: Build, git_server: str, tmp_path: Path) -> None:
-    build(
-        f"FROM BASE\nADD {git_server} /all\nADD --keep-git-dir {git_server}#v1 /kept/\n"
-        f"ADD --chown=7:8 {git_server}#main:sub/deep /deep\n"
-    )
-    found = build.run("sh", "-c", "cat /all/sub/deep/f /kept/sub/deep/f /deep/f; ls -A /all /kept")
-    assert found.split() == [
-        *("two", "one", "two", "/all:", "Dockerfile", "sub", "/kept:", ".git", "Dockerfile", "sub"),
-    ]
-    assert build.run("stat", "-c", "%u:%g", "/deep/f") == "7:8\n"
-    commit = subprocess.run(
-        ("git", "-C", str(tmp_path / "work"), "rev-parse", "v1"),
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    right = f"FROM BASE\nADD --checksum={commit} {git_server}#v1 /x\n"
-    build(right)
-    assert "Using cache" in build(right).stdout
-    failed = build(f"FROM BASE\nADD --checksum={commit} {git_server} /x\n", check=False)
-    assert f"expected checksum to match {commit}, got " in failed.stderr
-    failed = build(f"FROM BASE\nADD {git_server}#none /x\n", check=False)
-    assert "git fetch failed" in failed.stderr
-    failed = build(f"FROM BASE\nCOPY {git_server} /x\n", check=False)
-    assert "source can't be a git ref for COPY" in failed.stderr
-    failed = build("FROM BASE\nADD --checksum=sha256:00 Dockerfile /x\n", check=False)
-    assert "checksum requires HTTP(S) or git sources" in failed.stderr

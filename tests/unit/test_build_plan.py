@@ -6,6 +6,7 @@ from pier.build.arguments import Arguments
 from pier.build.dockerfile.parse import parse_dockerfile
 from pier.build.globs import match_regex
 from pier.build.mounts import parse_mount
+from pier.build.named import NamedContexts
 from pier.build.plan import make_plan
 from pier.build.words import duration, quoted_list, run_words
 from pier.errors import InvalidParameter
@@ -16,7 +17,7 @@ HOST = Platform("amd64", "linux")
 
 def planned(text, target="", given=None):
     arguments = Arguments.make(given or {}, HOST, HOST)
-    return make_plan(parse_dockerfile(text), arguments, target).stages
+    return make_plan(parse_dockerfile(text), arguments, target, NamedContexts({})).stages
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ async def build(call: Call) -> web.StreamResponse:
         options,
         lambda domain: _credentials(registries, domain),
         is_dockerfile=content_type == "text/plain",
+        remote=call.text("remote"),
     )
     return await send_transfer(call, lines)
 
@@ -46,8 +47,6 @@ def _refuse(call: Call) -> None:
     """Raise for what is not there, rather than build something else than was asked for."""
     if call.text("version") == "2":
         raise Unsupported("BuildKit is not supported by pierd yet: set DOCKER_BUILDKIT=0")
-    if call.text("remote") not in ("", "client-session"):
-        raise Unsupported("remote contexts are not supported by pierd yet: send the archive")
     if call.flag("squash"):
         raise InvalidParameter("squash is only supported with experimental mode")
     if call.text("outputs"):

@@ -9,7 +9,11 @@ from pier.build.context import Context
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.parse import parse_dockerfile, parse_trigger
 from pier.build.failures import BuildFailed
+from pier.build.fetching import Fetcher
+from pier.build.lint.check import Surroundings, check
+from pier.build.lint.findings import Finding, parse_checks, violation
 from pier.build.mounts import bind_sources
+from pier.build.named import Means, NamedContexts
 from pier.build.options import BuildOptions
 from pier.build.output import Output, Turns
 from pier.build.plan import Plan, PlannedStage, find_stage, make_plan
@@ -17,13 +21,15 @@ from pier.build.progress import SILENT, Progress, Work, working
 from pier.build.runner import Tell
 from pier.build.stage import Failure, Job, Shop, StageBuild
 from pier.build.vertexes import StageVertexes, stage_name
-from pier.errors import NotFound, PierError
+from pier.errors import InvalidParameter, NotFound, PierError
 from pier.images.image import Image
 from pier.model.digest import short
 from pier.model.platform import Platform, host_platform, parse_platform
 from pier.model.reference import parse_reference
 
 SCRATCH = "scratch"
+CHECKS = "BUILDKIT_DOCKERFILE_CHECK"
+"""A build argument in the place of the Dockerfile's `check` directive."""
 
 
 class Builder:
@@ -37,7 +43,8 @@ class Builder:
         file = parse_dockerfile(context.read_dockerfile(options.dockerfile))
         host = host_platform()
         arguments = Arguments.make(options.arguments, options.platform or host, host)
-        plan = make_plan(file, arguments, options.target)
+        contexts = NamedContexts(options.contexts)
+        plan = make_plan(file, arguments, options.target, contexts)
         if options.labels:
             last = plan.stages[-1].stage
             values = [(name, options.labels[name]) for name in sorted(options.labels)]
@@ -46,7 +53,7 @@ class Builder:
                 values=[(n, _literal(v)) for n, v in values], original=f"LABEL {words}"
             )
             last.instructions.append(label)
-        return Build(self._shop, context, options, file, plan, arguments)
+        return Build(self._shop, context, options, file, plan, arguments, contexts)
 
 
 def _literal(text: str) -> str:
@@ -62,8 +69,10 @@ class Build:
         file: ins.Dockerfile,
         plan: Plan,
         arguments: Arguments,
+        contexts: NamedContexts,
     ) -> None:
         self._shop = shop
+        self._contexts = contexts
         self._options = options
         self._file = file
         self._plan = plan
@@ -90,7 +99,10 @@ class Build:
             self._job = Job(
                 self._options, self._context, self._file.escape, epoch, pins, progress, []
             )
-            return await self._run(tell)
+            try:
+                return await self._run(tell)
+            finally:
+                await self._contexts.close(self._shop.store)
 
     async def _run(self, tell: Tell) -> Image:
         outputs = [Output(tell) for _ in self._plan.stages]
@@ -117,6 +129,36 @@ class Build:
             raise BuildFailed("No image was generated. Is your Dockerfile empty?")
         self._say_end(tell, image)
         return image
+
+    def findings(self, *, everywhere: bool = False) -> list[Finding]:
+        """Return what the lint checks find: in the stages that are built, or everywhere.
+
+        Base images count as far as they are here. Blocking. Raises InvalidParameter.
+        """
+        given = self._options.arguments.get(CHECKS)
+        checks = parse_checks(self._file.directives.get("check", "") if given is None else given)
+        host = host_platform()
+        stages = None if everywhere else {planned.stage.index for planned in self._plan.stages}
+        around = Surroundings(
+            given=self._options.arguments,
+            target=self._options.platform or host,
+            build=host,
+            image_of=self._local_image,
+            ignore=self._context.ignore,
+            stages=stages,
+        )
+        found = check(self._file, checks, around)
+        if found and checks.fails and not everywhere:
+            raise InvalidParameter(violation(found))
+        return found
+
+    def _local_image(self, name: str) -> Image | None:
+        if name in self._contexts:
+            return None
+        try:
+            return self._shop.store.get(name, self._options.platform)
+        except PierError:
+            return None
 
     def failure_of(self, error: BaseException) -> Failure | None:
         """Return the step that failed with an error, None where it was none."""
@@ -190,6 +232,8 @@ class Build:
     ) -> Image | None:
         if planned.parent is not None:
             return self._stages[planned.parent].result().image
+        if planned.base in self._contexts:
+            return await self._context_image(planned.base, platform, output)
         if planned.base.lower() == SCRATCH:
             return None
         wanted = platform if planned.platform or self._options.platform else None
@@ -238,9 +282,13 @@ class Build:
                 names += bind_sources(step.mounts)
         found: dict[str, Image | None] = {}
         for name in names:
-            index = find_stage(self._file.stages, name, planned.stage.index)
+            stage = self._contexts.stage_of(name)
+            index = find_stage(self._file.stages, stage, planned.stage.index)
             if index is not None:
                 found[name] = self._stages[index].result().image
+                continue
+            if name in self._contexts:
+                found[name] = await self._context_image(name, platform, output)
                 continue
             try:
                 wanted = platform if self._options.platform else None
@@ -248,6 +296,27 @@ class Build:
             except PierError as exc:
                 raise BuildFailed(f"invalid from flag value {name}: {exc.message}") from exc
         return found
+
+    async def _context_image(self, name: str, platform: Platform, output: Output) -> Image:
+        """Return a named context as an image, told of as a vertex."""
+        shop, job = self._shop, self._job
+        session = self._options.session
+
+        async def pull(reference: str, wanted: Platform | None) -> Image:
+            chosen = wanted if self._options.platform else None
+            return await self._image(reference, chosen, output)
+
+        means = Means(
+            store=shop.store,
+            pins=job.pins,
+            fetcher=Fetcher(job.context, session, shop.private),
+            session=session,
+            pull=pull,
+            executor=shop.executor,
+            directory=job.context.directory,
+        )
+        with working(job.progress, f"[context {name}] load", key=self._key):
+            return await self._contexts.image(name, platform, means)
 
     def _say_end(self, tell: Tell, image: Image) -> None:
         if unused := self._arguments.unused():

@@ -65,17 +65,13 @@ class Context:
 
         Raises InvalidParameter for the archive's faults, Internal for the disk's.
         """
-        try:
-            reader = TarReader(iter(Decompressed(source)), max_entries=MAX_ENTRIES)
-            extract(reader, self.root_fd, owner=(0, 0))
-            reader.drain()
-        except TarError as exc:
-            raise InvalidParameter(f"Error processing tar file: {exc}") from exc
-        except ConnectionError:
-            raise
-        except OSError as exc:
-            text = os.strerror(exc.errno or 0).lower()
-            raise Internal(f"unpacking the build context: {text}") from exc
+        _unpack(source, self.root_fd)
+
+    def take_directory(self, path: str) -> None:
+        """Take another directory for the files, one that is thrown away with the build's."""
+        fd = os.open(path, _DIRECTORY)
+        os.close(self.root_fd)
+        self.root_fd = fd
 
     def put_dockerfile(self, source: BinaryIO) -> None:
         """Take the body for a Dockerfile, in a context with nothing else."""
@@ -118,6 +114,30 @@ class Context:
         if len(data) > limit:
             raise InvalidParameter(f"{name} is larger than {limit} bytes")
         return data
+
+
+def unpack_archive(path: str, into: str) -> None:
+    """Unpack an archive into an empty directory, as root's. Blocking. Raises PierError."""
+    with open(path, "rb") as file:
+        fd = os.open(into, _DIRECTORY)
+        try:
+            _unpack(file, fd)
+        finally:
+            os.close(fd)
+
+
+def _unpack(source: BinaryIO, root_fd: int) -> None:
+    try:
+        reader = TarReader(iter(Decompressed(source)), max_entries=MAX_ENTRIES)
+        extract(reader, root_fd, owner=(0, 0))
+        reader.drain()
+    except TarError as exc:
+        raise InvalidParameter(f"Error processing tar file: {exc}") from exc
+    except ConnectionError:
+        raise
+    except OSError as exc:
+        text = os.strerror(exc.errno or 0).lower()
+        raise Internal(f"unpacking the build context: {text}") from exc
 
 
 def outside(path: str) -> bool:

@@ -34,10 +34,10 @@ class Fetcher:
         self._session = session
         self._private = private
 
-    async def file(self, url: str, checksum: str) -> Fetched:
-        """Raises PierError, OSError."""
+    async def file(self, url: str, checksum: str, name: str = "") -> Fetched:
+        """Fetch a file, called as in the URL unless it has a name. Raises PierError, OSError."""
         directory = self._context.directory()
-        return Fetched(directory, await fetch(url, directory, checksum))
+        return Fetched(directory, await fetch(url, directory, checksum, name))
 
     async def repository(
         self, source: GitSource, *, keep_git_dir: bool = False, commit: str = ""

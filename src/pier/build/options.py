@@ -33,6 +33,7 @@ class BuildOptions(Struct, frozen=True):
     `session` is the client's side of the build, None where it has none. `allowed` are entitlements:
     "network.host", "security.insecure". `uncached` are stages that take nothing from the cache
     (--no-cache-filter), by name or number.
+    `contexts` are named contexts, see `named`.
     `remove` takes the containers of steps away that succeeded, `force_remove` all of them.
     """
 
@@ -50,6 +51,7 @@ class BuildOptions(Struct, frozen=True):
     session: ClientSession | None = None
     allowed: Collection[str] = (NETWORK_HOST,)
     uncached: Collection[str] = ()
+    contexts: Mapping[str, str] = {}
     use_cache: bool = True
     pull: bool = False
     remove: bool = True

@@ -9,6 +9,7 @@ from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.errors import DockerfileError
 from pier.build.dockerfile.expand import Expander
 from pier.build.mounts import bind_sources
+from pier.build.named import NamedContexts
 from pier.errors import InvalidParameter
 
 
@@ -48,7 +49,12 @@ def find_stage(stages: Sequence[ins.Stage], name: str, before: int) -> int | Non
     return None
 
 
-def make_plan(file: ins.Dockerfile, arguments: Arguments, target: str) -> Plan:
+def make_plan(
+    file: ins.Dockerfile,
+    arguments: Arguments,
+    target: str,
+    contexts: NamedContexts,
+) -> Plan:
     """Raises InvalidParameter for a target that is not there, DockerfileError."""
     for line in file.globals:
         for name, default in line.values:
@@ -60,7 +66,7 @@ def make_plan(file: ins.Dockerfile, arguments: Arguments, target: str) -> Plan:
         if found is None:
             raise InvalidParameter(f'target stage "{target}" could not be found')
         last = found
-    planned = [_stage(file, stage, arguments) for stage in file.stages[: last + 1]]
+    planned = [_stage(file, stage, arguments, contexts) for stage in file.stages[: last + 1]]
     needed = {last}
     for stage in reversed(planned):
         if stage.stage.index in needed:
@@ -68,7 +74,12 @@ def make_plan(file: ins.Dockerfile, arguments: Arguments, target: str) -> Plan:
     return Plan([stage for stage in planned if stage.stage.index in needed], file.escape)
 
 
-def _stage(file: ins.Dockerfile, stage: ins.Stage, arguments: Arguments) -> PlannedStage:
+def _stage(
+    file: ins.Dockerfile, stage: ins.Stage, arguments: Arguments, contexts: NamedContexts
+) -> PlannedStage:
+    if stage.alias and stage.alias in contexts:
+        # A context of that name takes the stage's place.
+        return PlannedStage(ins.Stage(stage.index, stage.base), stage.alias, "")
     expander = Expander(arguments.globals, escape=file.escape)
     try:
         base = expander.word(stage.base.image)
@@ -79,17 +90,18 @@ def _stage(file: ins.Dockerfile, stage: ins.Stage, arguments: Arguments) -> Plan
         raise DockerfileError(
             f"base name ({stage.base.image}) should not be blank", stage.base.first
         )
+    base = contexts.stage_of(base)
     # Not a number: `FROM 0` is an image.
     aliases = [other for other in file.stages[: stage.index] if other.alias == base.lower()]
     parent = aliases[-1].index if aliases else None
     needs = {parent} if parent is not None else set()
     for step in stage.instructions:
         if isinstance(step, ins.Copy) and step.stage:
-            found = find_stage(file.stages, step.stage, stage.index)
+            found = find_stage(file.stages, contexts.stage_of(step.stage), stage.index)
             needs |= {found} if found is not None else set()
         elif isinstance(step, ins.Run):
             for name in bind_sources(step.mounts):
-                found = find_stage(file.stages, name, stage.index)
+                found = find_stage(file.stages, contexts.stage_of(name), stage.index)
                 needs |= {found} if found is not None else set()
     return PlannedStage(
         stage, "" if parent is not None else base, platform, parent, frozenset(needs)

@@ -17,12 +17,12 @@ _CHUNK = 1 << 18
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
 
-async def fetch(url: str, directory: str, checksum: str) -> str:
+async def fetch(url: str, directory: str, checksum: str, name: str = "") -> str:
     """Fetch into a file of `directory`; return its name. Raises BuildFailed, InvalidParameter.
 
-    Its mode is 0600 and its time the server's Last-Modified, or the epoch, as with Docker.
+    Without `name` it is called as in the URL. Its mode is 0600 and its time the server's Last-Modified, or the epoch, as with Docker.
     """
-    name = posixpath.basename(unquote(urlsplit(url).path))
+    name = name or posixpath.basename(unquote(urlsplit(url).path))
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise InvalidParameter(f"cannot determine filename from url: {url}")
     wanted = parse_digest(checksum) if checksum else ""

@@ -38,7 +38,8 @@ class Made(Struct, frozen=True):
 
     `upper` is taken: it is moved into the store or thrown away. `parent` None is scratch.
     `epoch` is SOURCE_DATE_EPOCH: nothing is younger than that.
-    `stubs` are where something was mounted: what is there, empty, and not in the parent, goes.
+    `stubs` are where something was mounted in a container: what is there, empty, and not in the
+    parent, goes, and so does what the runtime made to mount on. None: there was no container.
     `layer` is the chain ID of a layer that is there already and needs no `upper`.
     """
 
@@ -49,7 +50,7 @@ class Made(Struct, frozen=True):
     upper: str = ""
     author: str = ""
     epoch: int | None = None
-    stubs: Sequence[str] = ()
+    stubs: Sequence[str] | None = None
     layer: str = ""
 
 
@@ -146,10 +147,11 @@ def _add_layer(store: ImageStore, made: Made, below: list[str], pins: Pins) -> L
     )
     upper_fd = os.open(made.upper, _DIRECTORY)
     try:
-        with MergedDirectory.open(lower) as image:
-            _remove_placeholders(upper_fd, Placeholders(image))
-            for path in made.stubs:
-                _remove_stub(upper_fd, os.fsencode(path.strip("/")), image)
+        if made.stubs is not None:
+            with MergedDirectory.open(lower) as image:
+                _remove_placeholders(upper_fd, Placeholders(image))
+                for path in made.stubs:
+                    _remove_stub(upper_fd, os.fsencode(path.strip("/")), image)
         size = _settle(upper_fd, made.epoch, set())
         os.fchmod(upper_fd, 0o755)  # as of a layer that is unpacked: the root is no member of it
         os.fchown(upper_fd, 0, 0)

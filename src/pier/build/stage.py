@@ -97,7 +97,7 @@ class StageBuild:
         self._output = output
         self._platform = platform
         self._cmd_set = False
-        self._stubs: list[str] = []
+        self._stubs: list[str] | None = None
         self.cache_lost = not job.options.use_cache
         self.image: Image | None = None
         self.config = ContainerConfig()
@@ -312,7 +312,7 @@ class StageBuild:
                 self._stubs = ready.targets
                 return await self._run_container(wanted)
 
-        self._stubs = []
+        self._stubs = None
         what = ["RUN", text, command, network, asked, read]
         if script is not None or is_privileged:
             what.append([script.content if script else "", is_privileged])
@@ -415,7 +415,7 @@ class StageBuild:
                 epoch=epoch,
                 stubs=self._stubs,
             )
-            self._stubs = []
+            self._stubs = None
             image = await self._in_thread(partial(save, shop.store, made, self._job.pins))
             self._stand_on(image)
             shop.cache.add(key, image, parent, created_by)

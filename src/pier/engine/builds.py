@@ -4,15 +4,19 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, BinaryIO
 
 from pier.build.builder import Builder
 from pier.build.cache import BuildCache
 from pier.build.cache_mounts import CacheMounts
 from pier.build.context import Context
+from pier.build.fetching import Fetcher
 from pier.build.options import BuildOptions
+from pier.build.remote_context import load_remote
 from pier.build.stage import Shop
 from pier.build.step_secrets import clear as clear_secrets
+from pier.build.threads import finished
 from pier.engine.build_steps import BuildSteps, CredentialsFor, clear_left
 from pier.engine.containers import Containers
 from pier.engine.registries import Registries, relay
@@ -25,6 +29,8 @@ from pier.registry.progress import Tell
 from pier.storage.database import Database
 
 THREADS = 8
+KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+"""A build argument that leaves `.git` in a context that is a repository."""
 
 
 class Builds:
@@ -59,8 +65,11 @@ class Builds:
         credentials: CredentialsFor,
         *,
         is_dockerfile: bool = False,
+        remote: str = "",
     ) -> AsyncIterator[bytes]:
         """Build of a context's archive, or of a Dockerfile alone; yields lines of JSON.
+
+        `remote` is the URL of a context that is fetched, and the client sends none.
 
         Closing the iterator cancels the build. Raises PierError, before the first line for what is
         wrong with the context or the Dockerfile.
@@ -72,24 +81,11 @@ class Builds:
         )
 
         async def work(tell: Tell) -> None:
-            loop = asyncio.get_running_loop()
-
-            def prepare() -> "tuple[Context, Any]":
-                context = Context(self._services.images.root)
-                try:
-                    (context.put_dockerfile if is_dockerfile else context.unpack)(reader)
-                    return context, Builder(shop).read(context, options)
-                except BaseException:
-                    context.close()
-                    raise
-
-            preparing = loop.run_in_executor(self._threads, prepare)
-            try:
-                context, build = await asyncio.shield(preparing)
-            except asyncio.CancelledError:
-                preparing.add_done_callback(_close_context)
-                raise
+            context = await self._context(reader, options, remote, is_dockerfile=is_dockerfile)
             with context:
+                read = partial(Builder(shop).read, context, options)
+                build = await finished(self._threads, read)
+                await finished(self._threads, build.findings)
                 heard = _nobody if options.quiet else _teller(tell)
                 image = await build.run(heard)
                 self._tag(image, options, heard)
@@ -97,6 +93,35 @@ class Builds:
                     tell({"stream": f"{image.id}\n"})
 
         return relay(work)
+
+    async def _context(
+        self, reader: BinaryIO, options: BuildOptions, remote: str, *, is_dockerfile: bool
+    ) -> Context:
+        context = Context(self._services.images.root)
+        if remote:
+            try:
+                await self._fetch(remote, context, options)
+            except BaseException:
+                context.close()
+                raise
+            return context
+        take = context.put_dockerfile if is_dockerfile else context.unpack
+        taking = asyncio.get_running_loop().run_in_executor(self._threads, take, reader)
+        try:
+            await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # Not waited for: the client may send slowly, or not at all.
+            taking.add_done_callback(lambda _: context.close())
+            raise
+        except BaseException:
+            context.close()
+            raise
+        return context
+
+    async def _fetch(self, url: str, context: Context, options: BuildOptions) -> None:
+        fetcher = Fetcher(context, options.session, self._private)
+        keep = options.arguments.get(KEEP_GIT_DIR) in ("1", "true")
+        await load_remote(url, context, fetcher, self._threads, keep_git_dir=keep)
 
     def _tag(
         self, image: Image, options: BuildOptions, tell: Callable[[Mapping[str, Any]], None]
@@ -151,8 +176,3 @@ def _teller(tell: Tell) -> Callable[[Mapping[str, Any]], None]:
 
 def _nobody(_record: Mapping[str, Any]) -> None:
     """`q`: only the ID is told, or the failure."""
-
-
-def _close_context(preparing: "asyncio.Future[tuple[Context, Any]]") -> None:
-    if not preparing.cancelled() and preparing.exception() is None:
-        preparing.result()[0].close()
