@@ -33,9 +33,8 @@ from pier.model.oci import (
 from pier.model.platform import Platform
 from pier.model.reference import Reference, parse_any
 from pier.storage.pack import CHUNK, joined
-from pier.storage.tar import header
-from pier.storage.tar.header import Entry
-from pier.storage.tar.writer import END, encode, padding
+from pier.storage.tar.members import directory_member, file_head, file_member
+from pier.storage.tar.writer import END, padding
 
 CONTAINERD_NAME = "io.containerd.image.name"
 OCI_REF_NAME = "org.opencontainers.image.ref.name"
@@ -134,12 +133,12 @@ class Saving:
         return Descriptor(mediaType=media_type, digest=digest, size=len(data))
 
     def _members(self) -> Iterator[bytes]:
-        yield _directory(b"blobs/")
-        yield _directory(b"blobs/sha256/")
+        yield directory_member(b"blobs/")
+        yield directory_member(b"blobs/sha256/")
         for digest in sorted({*self._made, *self._copied}):
             path = _path(digest).encode()
             if digest in self._made:
-                yield from _file(path, self._made[digest])
+                yield from file_member(path, self._made[digest])
             else:
                 yield from self._blob(path, digest)
         index = {
@@ -147,16 +146,16 @@ class Saving:
             "mediaType": OCI_INDEX,
             "manifests": msgspec.to_builtins(self._tops),
         }
-        yield from _file(b"index.json", msgspec.json.encode(index))
-        yield from _file(b"manifest.json", msgspec.json.encode(self._items()))
-        yield from _file(b"oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        yield from file_member(b"index.json", msgspec.json.encode(index))
+        yield from file_member(b"manifest.json", msgspec.json.encode(self._items()))
+        yield from file_member(b"oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         if repositories := self._repositories():
-            yield from _file(b"repositories", msgspec.json.encode(repositories) + b"\n")
+            yield from file_member(b"repositories", msgspec.json.encode(repositories) + b"\n")
         yield END
 
     def _blob(self, path: bytes, digest: Digest) -> Iterator[bytes]:
         size = self._copied[digest]
-        yield encode(_entry(path, size))
+        yield file_head(path, size)
         with self._store.blobs.open(digest) as file:
             while data := file.read(CHUNK):
                 size -= len(data)
@@ -225,22 +224,3 @@ def _annotated(descriptor: Descriptor, reference: Reference | None) -> Descripto
 
 def _path(digest: str) -> str:
     return "blobs/" + digest.replace(":", "/", 1)
-
-
-def _file(path: bytes, data: bytes) -> Iterator[bytes]:
-    yield encode(_entry(path, len(data)))
-    yield data
-    yield padding(len(data))
-
-
-def _entry(path: bytes, size: int) -> Entry:
-    entry = Entry()
-    entry.name, entry.mode = path, 0o644
-    entry.size = entry.stored = size
-    return entry
-
-
-def _directory(path: bytes) -> bytes:
-    entry = Entry()
-    entry.name, entry.type, entry.mode = path, header.DIRECTORY, 0o755
-    return encode(entry)

@@ -111,6 +111,16 @@ MIGRATIONS = (
         uses INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    -- What layers were compressed to by exports: storage/compressed.py.
+    CREATE TABLE compressed_layers (
+        diff_id TEXT NOT NULL,
+        kind TEXT NOT NULL,             -- gzip, zstd, uncompressed
+        level INTEGER NOT NULL,         -- -1: the kind's own
+        digest TEXT NOT NULL,           -- a blob, which may have gone meanwhile
+        PRIMARY KEY (diff_id, kind, level)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

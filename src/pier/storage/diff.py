@@ -19,13 +19,15 @@ from pier.storage.whiteouts import OPAQUE, WHITEOUT, is_opaque, is_whiteout
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def layer_tar(upper_fd: int, placeholders: Placeholders | None = None) -> Iterator[bytes]:
+def layer_tar(
+    upper_fd: int, placeholders: Placeholders | None = None, *, not_after_ns: int | None = None
+) -> Iterator[bytes]:
     """Yield a layer's tar. `upper_fd` is a directory's descriptor and stays the caller's.
 
-    `placeholders` knows what the runtime made for its own mounts, which is no change. Raises
-    OSError.
+    `placeholders` knows what the runtime made for its own mounts, which is no change. What is
+    younger than `not_after_ns` becomes as old as that. Raises OSError.
     """
-    return joined(_layer(upper_fd, placeholders))
+    return joined(_layer(upper_fd, placeholders, not_after_ns))
 
 
 def _names(fd: int) -> list[bytes]:
@@ -33,8 +35,10 @@ def _names(fd: int) -> list[bytes]:
     return sorted(os.fsencode(name) for name in os.listdir(fd))
 
 
-def _layer(upper_fd: int, placeholders: Placeholders | None) -> Iterator[bytes]:
-    packer = Packer()
+def _layer(
+    upper_fd: int, placeholders: Placeholders | None, not_after_ns: int | None
+) -> Iterator[bytes]:
+    packer = Packer(not_after_ns)
     yield from _directory(packer, upper_fd, b"", placeholders)
     yield END
 

@@ -132,11 +132,15 @@ def _inode(fd: int) -> tuple[int, int]:
 
 def tree_tar(root: MergedDirectory) -> Iterator[bytes]:
     """Yield the tar of a whole tree, without an entry for the root itself. Raises OSError."""
-    return joined(_tree(root))
+    return joined(_whole(root))
 
 
-def _tree(root: MergedDirectory) -> Iterator[bytes]:
-    packer = Packer()
-    for path, name, node in root.walk():
-        yield from packer.pack(node.parent_fd, name, path, node.found)
+def _whole(root: MergedDirectory) -> Iterator[bytes]:
+    yield from tree_members(root, Packer())
     yield END
+
+
+def tree_members(root: MergedDirectory, packer: Packer, prefix: bytes = b"") -> Iterator[bytes]:
+    """Yield a tree's members for a tar that holds more than it, their names behind `prefix`."""
+    for path, name, node in root.walk():
+        yield from packer.pack(node.parent_fd, name, prefix + path, node.found)

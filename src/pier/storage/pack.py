@@ -43,10 +43,14 @@ _GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.
 
 
 class Packer:
-    """One archive: knows which inodes it holds already, for hard links. Use it in one thread."""
+    """One archive: knows which inodes it holds already, for hard links. Use it in one thread.
 
-    def __init__(self) -> None:
+    What is younger than `not_after_ns` becomes as old as that.
+    """
+
+    def __init__(self, not_after_ns: int | None = None) -> None:
         self._links: dict[tuple[int, int], bytes] = {}
+        self._not_after_ns = not_after_ns
 
     def pack(
         self, parent_fd: int, name: bytes, path: bytes, found: os.stat_result
@@ -62,19 +66,48 @@ class Packer:
         if found.st_nlink > 1 and kind != header.DIRECTORY:
             first = self._links.setdefault(key, path)
             if first != path:
-                yield encode(_link(path, first, found))
+                yield self._head(_link(path, first, found))
                 return
         try:
             if kind == header.REGULAR:
-                yield from _regular(parent_fd, name, path)
+                yield from self._regular(parent_fd, name, path)
             else:
-                yield encode(_special(parent_fd, name, path, kind, found))
+                yield self._head(_special(parent_fd, name, path, kind, found))
         except OSError as exc:
             if exc.errno not in _GONE:
                 raise
             # Never behind the header: from there on everything is read by descriptor.
             if self._links.get(key) == path:
                 del self._links[key]
+
+    def _regular(self, parent_fd: int, name: bytes, path: bytes) -> Iterator[bytes]:
+        fd = os.open(name, _OPEN, dir_fd=parent_fd)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return
+            entry = _entry(path, header.REGULAR, found)
+            entry.xattrs = _read_xattrs(fd)
+            entry.size = entry.stored = found.st_size
+            if found.st_size >= SPARSE_FROM:
+                entry.sparse = find_pieces(fd, found.st_size)
+            if entry.sparse is None:
+                yield self._head(entry)
+                yield from _content(fd, 0, entry.size)
+            else:
+                entry.stored = sum(length for _, length in entry.sparse)
+                yield self._head(entry)
+                for offset, length in entry.sparse:
+                    yield from _content(fd, offset, length)
+            if rest := padding(entry.stored):
+                yield rest
+        finally:
+            os.close(fd)
+
+    def _head(self, entry: Entry) -> bytes:
+        if self._not_after_ns is not None:
+            entry.mtime_ns = min(entry.mtime_ns, self._not_after_ns)
+        return encode(entry)
 
     def empty(self, path: bytes) -> bytes:
         """Return a member that only has a name: how layer.md writes a whiteout."""
@@ -96,31 +129,6 @@ def joined(pieces: Iterable[bytes], size: int = CHUNK) -> Iterator[bytes]:
             total = 0
     if parts:
         yield b"".join(parts)
-
-
-def _regular(parent_fd: int, name: bytes, path: bytes) -> Iterator[bytes]:
-    fd = os.open(name, _OPEN, dir_fd=parent_fd)
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            return
-        entry = _entry(path, header.REGULAR, found)
-        entry.xattrs = _read_xattrs(fd)
-        entry.size = entry.stored = found.st_size
-        if found.st_size >= SPARSE_FROM:
-            entry.sparse = find_pieces(fd, found.st_size)
-        if entry.sparse is None:
-            yield encode(entry)
-            yield from _content(fd, 0, entry.size)
-        else:
-            entry.stored = sum(length for _, length in entry.sparse)
-            yield encode(entry)
-            for offset, length in entry.sparse:
-                yield from _content(fd, offset, length)
-        if rest := padding(entry.stored):
-            yield rest
-    finally:
-        os.close(fd)
 
 
 def _content(fd: int, offset: int, size: int) -> Iterator[bytes]:
