@@ -25,6 +25,7 @@ from pier.registry.endpoints import RegistrySettings
 from pier.registry.progress import Progress, Tell
 from pier.registry.pull import Puller
 from pier.registry.push import Pusher
+from pier.registry.push_contents import ContentPusher
 from pier.registry.sources import Sources
 from pier.storage.database import Database
 from pier.storage.partial import Partials
@@ -43,6 +44,7 @@ class Registries:
         partials = Partials(store.root, store.blobs)
         self._puller = Puller(store, self._client, partials, sources)
         self._pusher = Pusher(store, self._client, sources)
+        self.content_pusher = ContentPusher(store.blobs, self._client, sources)
 
     def reconfigure(self, settings: RegistrySettings) -> None:
         """Use other settings from the next request on."""

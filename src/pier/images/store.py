@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from pier.errors import NotFound, PierError
 from pier.images.image import Image
 from pier.images.removal import ContainerUse, Removal, Remover
+from pier.images.said_of import attestation_blobs
 from pier.model.digest import Digest
 from pier.model.oci import chain_ids, decode_config, decode_manifest
 from pier.model.platform import Platform, host_platform, rank
@@ -121,7 +122,7 @@ class ImageStore:
         parsed = parse_any(ref)
         with self._lock:
             if isinstance(parsed, str):
-                found = self._images.get(parsed)
+                found = self._images.get(parsed) or self._by_manifest(parsed)
                 if found is None:
                     raise NotFound(f"No such image: {parsed}")
                 return found
@@ -133,6 +134,13 @@ class ImageStore:
             if len(matching) == 1:
                 return self._images[matching[0]]
         raise NotFound(f"No such image: {parsed.tagged().familiar}")
+
+    def _by_manifest(self, digest: str) -> Image | None:
+        """Find an image by its manifest's or index's digest, which builds for several platforms and
+        with attestations call it.
+        """
+        found = [i for i in self._images.values() if digest in (i.manifest, i.index)]
+        return min(found, key=lambda i: (_suits(i, host_platform()), i.id)) if found else None
 
     def children(self, image_id: str) -> list[Image]:
         """Return the images that were built on this one."""
@@ -467,6 +475,8 @@ class ImageStore:
             blobs |= {Digest(manifest), *(Digest(d.digest) for d in named)}
         if index:
             blobs.add(Digest(index))
+            if manifest:
+                blobs |= attestation_blobs(self.blobs, Digest(index), manifest)
         return frozenset(blobs)
 
     def _live_blobs(self) -> set[Digest]:

@@ -1,18 +1,21 @@
 """A push: the layers of an image, its config and its manifest to a registry.
 
-An image that was pulled or loaded with its manifest goes as it came, byte for byte. Of any other a
+An index all of which is here goes whole (`push_contents.py`). An image that was pulled or loaded
+with its manifest goes as it came, byte for byte. Of any other a
 manifest is made: Docker's schema 2, or OCI's where a layer is compressed with zstd, which schema 2
 does not know.
 """
 
 import asyncio
 import logging
+from functools import partial
 
 import msgspec
 from msgspec import Struct
 
-from pier.errors import Internal, NotFound
+from pier.errors import Internal, InvalidParameter, NotFound
 from pier.images.image import Image
+from pier.images.said_of import is_attestation
 from pier.images.store import ImageStore
 from pier.model.digest import Digest, digest_of, short
 from pier.model.oci import (
@@ -20,10 +23,12 @@ from pier.model.oci import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     Descriptor,
     Manifest,
+    decode_index,
     decode_manifest,
 )
 from pier.model.platform import Platform
@@ -33,6 +38,7 @@ from pier.registry.client import Link, Registries
 from pier.registry.credentials import Credentials
 from pier.registry.progress import Progress
 from pier.registry.pull import first_of
+from pier.registry.push_contents import ContentPusher, Contents
 from pier.registry.repository import Repository
 from pier.registry.sources import Sources
 from pier.registry.upload import LocalLayer, Sent, Uploader, gzip_type
@@ -80,7 +86,13 @@ class Pusher:
 
         async def work(link: Link) -> list[Pushed]:
             repository = Repository(link, reference.path)
-            return [await self._push_one(repository, *one, progress) for one in images]
+            done = []
+            for named, image in images:
+                push = self._push_one
+                if platform is None and (whole := self._whole(image)) is not None:
+                    push = partial(self._push_whole, whole)
+                done.append(await push(repository, named, image, progress))
+            return done
 
         try:
             return await self._registries.reach(reference.domain, who, work, pull=False)
@@ -109,6 +121,53 @@ class Pusher:
             raise NotFound(f"tag does not exist: {reference.familiar}")
         return [(named, self._store.get(str(named), platform)) for named in names]
 
+    def _whole(self, image: Image) -> Contents | None:
+        """Return an image's index with all that it names, None when any of it is not here."""
+        if not image.index:
+            return None
+        blobs = self._store.blobs
+        documents: dict[Digest, bytes] = {}
+        try:
+            digest = Digest(image.index)
+            documents[digest] = blobs.read(digest)
+            index = decode_index(documents[digest])
+            for entry in index.manifests:
+                manifest = Digest(entry.digest)
+                documents[manifest] = blobs.read(manifest)
+                decoded = decode_manifest(documents[manifest])
+                small = [decoded.config, *(decoded.layers if is_attestation(entry) else ())]
+                for part in small:
+                    documents[Digest(part.digest)] = blobs.read(Digest(part.digest))
+                if not all(blobs.exists(Digest(layer.digest)) for layer in decoded.layers):
+                    return None
+        except (NotFound, InvalidParameter):
+            return None
+        diff_ids = {}
+        for one in self._store.platforms_of(image):
+            if one.manifest in documents:
+                layers = decode_manifest(documents[Digest(one.manifest)]).layers
+                known = zip(one.config.rootfs.diff_ids, layers, strict=False)
+                diff_ids.update({layer.digest: diff_id for diff_id, layer in known})
+        media_type = index.mediaType or OCI_INDEX
+        top = Descriptor(media_type, digest, len(documents[digest]))
+        return Contents(top, documents, diff_ids)
+
+    async def _push_whole(
+        self,
+        whole: Contents,
+        repository: Repository,
+        reference: Reference,
+        image: Image,
+        progress: Progress,
+    ) -> Pushed:
+        """Push an index, all of which is here: the image for every platform, with what is said of it."""
+        with self._store.pinned() as pins:
+            for one in self._store.platforms_of(image):
+                pins.add(one.id, *one.chain_ids, *one.blobs)
+            sender = ContentPusher(self._store.blobs, self._registries, self._sources)
+            await sender.send(repository, reference, whole, progress)
+        return self._told(reference, image, Digest(whole.top.digest), whole.top.size, progress)
+
     async def _push_one(
         self, repository: Repository, reference: Reference, image: Image, progress: Progress
     ) -> Pushed:
@@ -127,10 +186,15 @@ class Pusher:
             outgoing = kept or _make_manifest(image.id, len(config), sent)
             await repository.put_manifest(reference.tag, outgoing.media_type, outgoing.data)
         digest = digest_of(outgoing.data)
+        return self._told(reference, image, digest, len(outgoing.data), progress)
+
+    def _told(
+        self, reference: Reference, image: Image, digest: Digest, size: int, progress: Progress
+    ) -> Pushed:
+        """Note and tell what was pushed."""
         canonical = Reference(reference.domain, reference.path, "", digest)
         if image.id in self._store:
             self._store.add_names(image.id, [canonical])
-        size = len(outgoing.data)
         progress.message(f"{reference.tag}: digest: {digest} size: {size}")
         progress.aux({"Tag": reference.tag, "Digest": digest, "Size": size})
         return Pushed(reference, image, digest)

@@ -78,12 +78,19 @@ class Uploader:
         self._attempts = repository.link.registries.settings.max_attempts
 
     async def layer(self, layer: LocalLayer) -> Sent:
-        """Bring a layer there, and tell of it. Raises RegistryError."""
+        """Bring a layer there, compressed, and tell of it. Raises RegistryError."""
+        return await self._try(layer, exact=_is_compressed(layer))
+
+    async def exact(self, layer: LocalLayer) -> Sent:
+        """Bring a layer there as it is kept, since a manifest names it so. Raises RegistryError."""
+        return await self._try(layer, exact=True)
+
+    async def _try(self, layer: LocalLayer, *, exact: bool) -> Sent:
         id_ = short(layer.diff_id)
         failed = 0
         while True:
             try:
-                sent, how = await self._bring(layer, id_)
+                sent, how = await self._bring(layer, id_, exact=exact)
             except (Unreachable, Refused) as exc:
                 failed += 1
                 lasting = isinstance(exc, Refused) and exc.status < 500 and exc.status != 429
@@ -102,8 +109,8 @@ class Uploader:
             upload = await self._repository.start_upload()
             await self._repository.finish_upload(upload.location, digest, data, len(data))
 
-    async def _bring(self, layer: LocalLayer, id_: str) -> tuple[Sent, str]:
-        known = self._candidates(layer)
+    async def _bring(self, layer: LocalLayer, id_: str, *, exact: bool) -> tuple[Sent, str]:
+        known = self._candidates(layer, exact=exact)
         here = [source for source in known if source.repository == self._name]
         for source in here or known[:1]:
             if await self._repository.has_blob(source.digest):
@@ -118,15 +125,13 @@ class Uploader:
             upload = await self._mount(source, neighbour.path)
             if upload:
                 return self._seen(source), f"Mounted from {neighbour.path}"
-        sent = await (
-            self._send(layer, id_) if _is_compressed(layer) else self._squeeze(layer, id_)
-        )
+        sent = await (self._send(layer, id_) if exact else self._squeeze(layer, id_))
         return self._seen(Source(layer.diff_id, self._name, *_fields(sent))), "Pushed"
 
-    def _candidates(self, layer: LocalLayer) -> list[Source]:
+    def _candidates(self, layer: LocalLayer, *, exact: bool) -> list[Source]:
         """Return what the layer may be called over there. Repository "" is our own blob."""
         known = self._sources.of(layer.diff_id)
-        if _is_compressed(layer):
+        if exact:
             with contextlib.suppress(NotFound):
                 own = Source(
                     *(layer.diff_id, "", layer.blob, self._blobs.size(layer.blob)), layer.media_type
@@ -140,7 +145,9 @@ class Uploader:
             source = Source(
                 *(source.diff_id, self._name, source.digest, source.size), source.media_type
             )
-        self._sources.add([source])
+        if source.media_type.endswith(("gzip", "+zstd")):
+            # A plain tar is there because somebody wanted it so; nobody else shall get it.
+            self._sources.add([source])
         return Sent(source.digest, source.size, source.media_type)
 
     async def _mount(self, source: Source, path: str) -> bool:
