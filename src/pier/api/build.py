@@ -11,14 +11,16 @@ from aiohttp import web
 from pier.api.answers import json_answer
 from pier.api.call import Call
 from pier.api.router import Routes
-from pier.api.streaming import send_transfer
+from pier.api.streaming import BINARY, send_bytes, send_transfer
+from pier.build.attest.provenance import check_fields
 from pier.build.options import BuildOptions, Limits
+from pier.build.result import Order
 from pier.engine.body_reader import BodyReader
 from pier.errors import InvalidParameter, Unsupported
 from pier.model.container import Ulimit
 from pier.model.filters import Filters
 from pier.model.gotime import now_ns, parse_timestamp
-from pier.model.platform import parse_platform
+from pier.model.platform import Platform, parse_platform
 from pier.model.reference import Reference, parse_reference
 from pier.registry.credentials import Credentials, from_fields
 
@@ -49,21 +51,23 @@ def _refuse(call: Call) -> None:
         raise Unsupported("BuildKit is not supported by pierd yet: set DOCKER_BUILDKIT=0")
     if call.flag("squash"):
         raise InvalidParameter("squash is only supported with experimental mode")
-    if call.text("outputs"):
-        raise Unsupported("outputs need BuildKit, which is not supported by pierd yet")
     if (isolation := call.text("isolation")) and isolation != "default":
         raise InvalidParameter(f'unsupported isolation: "{isolation}"')
 
 
 def _options(call: Call) -> BuildOptions:
-    platform = call.text("platform")
+    platforms = _platforms(call)
     return BuildOptions(
         dockerfile=call.text("dockerfile"),
         references=_references(call),
         arguments=_json(call, "buildargs", dict[str, str | None]) or {},
         labels=_json(call, "labels", dict[str, str]) or {},
         target=call.text("target"),
-        platform=parse_platform(platform) if platform else None,
+        platform=platforms[0] if len(platforms) == 1 else None,
+        platforms=platforms if len(platforms) > 1 else (),
+        outputs=_outputs(call),
+        provenance=_attestation(call, "provenance", {"mode": "min"}),
+        sbom=_attestation(call, "sbom", {}),
         network=call.text("networkmode"),
         extra_hosts=_hosts(call),
         security_opts=_json(call, "securityopt", list[str]) or [],
@@ -86,6 +90,46 @@ def _options(call: Call) -> BuildOptions:
         force_remove=call.flag("forcerm"),
         quiet=call.flag("q"),
     )
+
+
+def _platforms(call: Call) -> list[Platform]:
+    """Return the platforms, each once. Docker's classic builder takes one, Pier several."""
+    texts = [text for text in call.text("platform").split(",") if text]
+    return list({str(p): p for p in map(parse_platform, texts)}.values())
+
+
+def _outputs(call: Call) -> list[Order]:
+    """Read `outputs`, which Docker's API sends for BuildKit: [{"Type": …, "Attrs": {…}}]."""
+    outputs = _json(call, "outputs", list[_Output]) or []
+    return [Order(output.Type, output.Attrs or {}) for output in outputs]
+
+
+class _Output(msgspec.Struct):
+    Type: str
+    Attrs: dict[str, str] | None = None
+
+
+def _attestation(call: Call, key: str, usual: Mapping[str, str]) -> Mapping[str, str] | None:
+    """Read a parameter of Pier's own: true, false, or fields as buildx has them, `mode=max,…`.
+
+    Raises InvalidParameter.
+    """
+    text = call.text(key)
+    if text in ("", "false", "0"):
+        return None
+    if text in ("true", "1"):
+        return usual
+    fields = {}
+    for word in text.split(","):
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InvalidParameter(f"invalid {key}: {text}")
+        fields[name] = value
+    if fields.pop("disabled", "") == "true":
+        return None
+    if key == "provenance":
+        check_fields(fields)
+    return {**usual, **fields}
 
 
 def _references(call: Call) -> list[Reference]:
@@ -146,4 +190,13 @@ async def prune(call: Call) -> web.StreamResponse:
     return json_answer(await call.engine.builds.prune(everything=call.flag("all"), until=until))
 
 
-ROUTES: Routes = {"POST /build": build, "POST /build/prune": prune}
+async def export(call: Call) -> web.StreamResponse:
+    """Pier's own: fetch a file that a build exports, whose ID its stream has told."""
+    return await send_bytes(call, BINARY, call.engine.builds.exports.fetch(call.text("id")))
+
+
+ROUTES: Routes = {
+    "POST /build": build,
+    "POST /build/prune": prune,
+    "GET /pier/build/export": export,
+}

@@ -1,10 +1,12 @@
 """Builds: a Dockerfile becomes an image. Stages that do not need each other run at the same time."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from pier.build.arguments import Arguments
+from pier.build.attest.materials import image_material
 from pier.build.context import Context
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.parse import parse_dockerfile, parse_trigger
@@ -18,6 +20,7 @@ from pier.build.options import BuildOptions
 from pier.build.output import Output, Turns
 from pier.build.plan import Plan, PlannedStage, find_stage, make_plan
 from pier.build.progress import SILENT, Progress, Work, working
+from pier.build.result import Material, PlatformResult, StepTimes
 from pier.build.runner import Tell
 from pier.build.stage import Failure, Job, Shop, StageBuild
 from pier.build.vertexes import StageVertexes, stage_name
@@ -40,7 +43,8 @@ class Builder:
 
     def read(self, context: Context, options: BuildOptions) -> "Build":
         """Read the context's Dockerfile. Blocking. Raises PierError."""
-        file = parse_dockerfile(context.read_dockerfile(options.dockerfile))
+        text = context.read_dockerfile(options.dockerfile)
+        file = parse_dockerfile(text)
         host = host_platform()
         arguments = Arguments.make(options.arguments, options.platform or host, host)
         contexts = NamedContexts(options.contexts)
@@ -53,7 +57,9 @@ class Builder:
                 values=[(n, _literal(v)) for n, v in values], original=f"LABEL {words}"
             )
             last.instructions.append(label)
-        return Build(self._shop, context, options, file, plan, arguments, contexts)
+        build = Build(self._shop, context, options, file, plan, arguments, contexts)
+        build.source = text
+        return build
 
 
 def _literal(text: str) -> str:
@@ -61,6 +67,8 @@ def _literal(text: str) -> str:
 
 
 class Build:
+    """`source` is the Dockerfile's text."""
+
     def __init__(
         self,
         shop: Shop,
@@ -80,7 +88,31 @@ class Build:
         self._context = context
         self._pulls: dict[tuple[str, str], asyncio.Task[Image]] = {}
         self._stages: dict[int, asyncio.Task[StageBuild]] = {}
+        self.source = ""
+        # Said where there are several.
+        self._shown = str(options.platform) if options.platforms else ""
+        self._materials: dict[str, Material] = {}
+        self._times: list[StepTimes] = []
+        self._bases: dict[int, Image | None] = {}
         self._total = len(file.globals) + sum(1 + len(s.stage.instructions) for s in plan.stages)
+
+    @property
+    def platform(self) -> Platform:
+        """What it builds for."""
+        return self._options.platform or host_platform()
+
+    @property
+    def epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH in seconds, when the client gave one."""
+        return self._arguments.epoch
+
+    def outcome(self, image: Image) -> PlatformResult:
+        """Return what it has come to, once it has run to its end."""
+        last = self._plan.stages[-1].stage.index
+        materials = [self._materials[uri] for uri in sorted(self._materials)]
+        platform = image.config.platform
+        times = sorted(self._times, key=lambda step: step.started)
+        return PlatformResult(platform, image, self._bases[last], materials, times)
 
     async def run(
         self,
@@ -185,7 +217,7 @@ class Build:
         vertexes = StageVertexes(
             self._job.progress,
             self._key,
-            stage_name(self._file, planned.stage),
+            " ".join(filter(None, (self._shown, stage_name(self._file, planned.stage)))),
             has_base=planned.parent is None and planned.base.lower() != SCRATCH,
         )
         vertexes.expect(planned.stage.instructions)
@@ -195,6 +227,10 @@ class Build:
             await asyncio.shield(self._stages[index])
         self._announce(output, number + 1, planned.stage.base.original)
         image = await self._base(planned, platform, output, vertexes)
+        # What it stands on from outside: the base of a base that is a stage.
+        index = planned.stage.index
+        parent = planned.parent
+        self._bases[index] = image if parent is None else self._bases[parent]
         triggers = build.begin(image)
         output.stream(f" ---> {short(image.id) if image else ''}\n")
         build.sources = await self._sources(planned, platform, output)
@@ -208,7 +244,10 @@ class Build:
             await build.step(step)
         for offset, step in enumerate(planned.stage.instructions, number + 2):
             self._announce(output, offset, step.original)
+            started = time.time_ns()
             await build.step(step)
+            cached = build.is_cached
+            self._times.append(StepTimes(step.original, started, time.time_ns(), cached))
         if build.image is not None:
             output.record({"aux": {"ID": build.image.id}})
         turns.done(output)
@@ -249,10 +288,14 @@ class Build:
         return await asyncio.shield(self._pulls[key])
 
     async def _get(self, name: str, platform: Platform | None, output: Output) -> Image:
-        what = f"[internal] load metadata for {_full_name(name)}"
+        lead = " ".join(filter(None, (self._shown, "internal")))
+        what = f"[{lead}] load metadata for {_full_name(name)}"
         key = f"{self._key}\0{platform or ''}"
         with working(self._job.progress, what, key=key) as work:
-            return await self._find(name, platform, output, work)
+            image = await self._find(name, platform, output, work)
+        material = image_material(name, image)
+        self._materials[material.uri] = material
+        return image
 
     async def _find(
         self, name: str, platform: Platform | None, output: Output, work: Work

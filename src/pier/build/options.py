@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
+from pier.build.result import Order
 from pier.build.session import ClientSession
 from pier.model.container import Ulimit
 from pier.model.platform import Platform
@@ -35,6 +36,11 @@ class BuildOptions(Struct, frozen=True):
     (--no-cache-filter), by name or number.
     `contexts` are named contexts, see `named`.
     `remove` takes the containers of steps away that succeeded, `force_remove` all of them.
+
+    `platforms` are several to be built for, instead of `platform`; `is_list` makes an index of one
+    as well. `outputs` are what is made of the result, an image with the names of `references` when
+    there are none. `provenance` and `sbom` as in `BuildResult`. `frontend_attributes` are those of BuildKit's client,
+    for provenance, None where it is no such client.
     """
 
     dockerfile: str = ""
@@ -57,3 +63,9 @@ class BuildOptions(Struct, frozen=True):
     remove: bool = True
     force_remove: bool = False
     quiet: bool = False
+    platforms: Sequence[Platform] = ()
+    is_list: bool = False
+    outputs: Sequence[Order] = ()
+    provenance: Mapping[str, str] | None = None
+    sbom: Mapping[str, str] | None = None
+    frontend_attributes: Mapping[str, str] | None = None

@@ -29,10 +29,14 @@ class StepTimes(Struct, frozen=True):
 
 
 class PlatformResult(Struct, frozen=True):
-    """`image` None is scratch with nothing in it. `materials` and `steps` are in order, each once."""
+    """`image` None is scratch with nothing in it; `base` is what the last stage began with.
+
+    `materials` and `steps` are in order, each once.
+    """
 
     platform: Platform
     image: Image | None
+    base: Image | None = None
     materials: Sequence[Material] = ()
     steps: Sequence[StepTimes] = ()
 
@@ -72,3 +76,11 @@ class BuildResult(Struct, frozen=True):
     provenance: Mapping[str, str] | None = None
     sbom: Mapping[str, str] | None = None
     inline_cache: bool = False
+
+
+class Order(Struct, frozen=True):
+    """One output that was asked for: `id` is the exporter's in the client's session, often ""."""
+
+    type: str
+    attributes: Mapping[str, str] = {}
+    id: str = ""

@@ -77,7 +77,7 @@ class Failure(Struct, frozen=True):
 class StageBuild:
     """`image` is what it has come to, None for scratch with nothing in it yet.
 
-    With `cache_lost` no step is taken from the cache.
+    With `cache_lost` no step is taken from the cache; `is_cached` tells whether the last one was.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class StageBuild:
         self._cmd_set = False
         self._stubs: list[str] | None = None
         self.cache_lost = not job.options.use_cache
+        self.is_cached = False
         self.image: Image | None = None
         self.config = ContainerConfig()
         self.author = ""
@@ -396,6 +397,7 @@ class StageBuild:
             found = None if self.cache_lost else shop.cache.find(key)
             if found is None and self._job.options.cache_from and not self.cache_lost:
                 found = await self._from_others(created_by, key)
+            self.is_cached = found is not None
             if found is not None:
                 self._output.stream(" ---> Using cache\n")
                 if self._told is not None:

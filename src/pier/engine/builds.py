@@ -1,22 +1,28 @@
 """Builds as the API speaks of them: a stream of lines, the cache's records, its pruning."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, BinaryIO
 
-from pier.build.builder import Builder
 from pier.build.cache import BuildCache
 from pier.build.cache_mounts import CacheMounts
 from pier.build.context import Context
+from pier.build.export.exporter import HUB_KEY
+from pier.build.export.exporters import Exporters
 from pier.build.fetching import Fetcher
 from pier.build.options import BuildOptions
+from pier.build.progress import Silent, Status, working
 from pier.build.remote_context import load_remote
+from pier.build.result import BuildResult, Order
+from pier.build.several import read_all, run_all
 from pier.build.stage import Shop
 from pier.build.step_secrets import clear as clear_secrets
 from pier.build.threads import finished
+from pier.engine.build_exports import ClassicReceiver, Exports
 from pier.engine.build_steps import BuildSteps, CredentialsFor, clear_left
 from pier.engine.containers import Containers
 from pier.engine.registries import Registries, relay
@@ -25,7 +31,9 @@ from pier.engine.sizes import tree_size
 from pier.images.image import Image
 from pier.model.api_build import BuildCacheRecord, BuildPruneResponse
 from pier.model.gotime import format_ns
+from pier.model.reference import Reference, parse_reference
 from pier.registry.progress import Tell
+from pier.storage.compressed import CompressedLayers
 from pier.storage.database import Database
 
 THREADS = 8
@@ -49,6 +57,14 @@ class Builds:
         self._private = os.path.join(services.settings.exec_root, "build")
         # Threads of their own: a client that sends its context slowly holds up nobody else.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="build")
+        self.exports = Exports()
+        self.exporters = Exporters(
+            services.images,
+            CompressedLayers(database, services.images.blobs),
+            registries.content_pusher,
+            self._threads,
+            self._named,
+        )
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -82,15 +98,16 @@ class Builds:
 
         async def work(tell: Tell) -> None:
             context = await self._context(reader, options, remote, is_dockerfile=is_dockerfile)
-            with context:
-                read = partial(Builder(shop).read, context, options)
-                build = await finished(self._threads, read)
-                await finished(self._threads, build.findings)
+            with context, self._services.images.pinned() as pins:
+                builds = await finished(self._threads, partial(read_all, shop, context, options))
+                await finished(self._threads, builds[0].findings)
                 heard = _nobody if options.quiet else _teller(tell)
-                image = await build.run(heard)
-                self._tag(image, options, heard)
-                if options.quiet:
-                    tell({"stream": f"{image.id}\n"})
+                result = await run_all(builds, options, heard, pins)
+                receiver = ClassicReceiver(self.exports, _teller(tell), _pair(credentials))
+                with contextlib.closing(receiver):
+                    image = await self._export(result, options, receiver, heard, tell)
+                if options.quiet and image:
+                    tell({"stream": f"{image}\n"})
 
         return relay(work)
 
@@ -123,15 +140,41 @@ class Builds:
         keep = options.arguments.get(KEEP_GIT_DIR) in ("1", "true")
         await load_remote(url, context, fetcher, self._threads, keep_git_dir=keep)
 
-    def _tag(
-        self, image: Image, options: BuildOptions, tell: Callable[[Mapping[str, Any]], None]
-    ) -> None:
-        events = self._services.events
+    async def _export(
+        self,
+        result: BuildResult,
+        options: BuildOptions,
+        receiver: ClassicReceiver,
+        heard: Callable[[Mapping[str, Any]], None],
+        tell: Tell,
+    ) -> str:
+        """Make all outputs; return the image's ID, "" when none was kept."""
+        names = ",".join(str(reference) for reference in options.references)
+        orders = options.outputs or [Order("image", {"name": names} if names else {})]
+        identifier = ""
+        for number, order in enumerate(orders):
+            attributes = dict(order.attributes)
+            if names and order.type not in ("local", "tar"):
+                attributes.setdefault("name", names)
+            numbered = Order(order.type, attributes, str(number))
+            progress = _Told(heard)
+            with working(progress, f"exporting to {order.type}") as work:
+                answer = await self.exporters.get(order.type).export(
+                    result, numbered, receiver, work
+                )
+            if order.type in ("image", "moby"):
+                identifier = answer.get("containerimage.config.digest", "")
+                for name in filter(None, attributes.get("name", "").split(",")):
+                    familiar = parse_reference(name).tagged().familiar
+                    heard({"stream": f"Successfully tagged {familiar}\n"})
+            if options.outputs or result.is_list:
+                tell({"aux": {"ID": identifier, "Exported": answer}})
+        return identifier
+
+    def _named(self, image: Image, reference: Reference) -> None:
         labels = image.config.config.Labels
-        for reference in options.references:
-            self._services.images.tag(image.id, reference.familiar_name, reference.tag)
-            events.publish("image", "tag", image.id, {**labels, "name": reference.familiar})
-            tell({"stream": f"Successfully tagged {reference.familiar}\n"})
+        attributes = {**labels, "name": reference.familiar}
+        self._services.events.publish("image", "tag", image.id, attributes)
 
     def usage(self) -> list[BuildCacheRecord]:
         """Return the cache's records, as `system df` lists them."""
@@ -172,6 +215,29 @@ class Builds:
 
 def _teller(tell: Tell) -> Callable[[Mapping[str, Any]], None]:
     return lambda record: tell(dict(record))
+
+
+def _pair(credentials: CredentialsFor) -> Callable[[str], tuple[str, str]]:
+    """Find a registry's user and password, or a refresh token alone, as sessions give them."""
+
+    def found(host: str) -> tuple[str, str]:
+        who = credentials("docker.io" if host == HUB_KEY else host)
+        return (who.username, who.password) if who.username else ("", who.identitytoken)
+
+    return found
+
+
+class _Told(Silent):
+    """The parts of an export as lines of the classic builder's stream."""
+
+    def __init__(self, heard: Callable[[Mapping[str, Any]], None]) -> None:
+        self._heard = heard
+
+    def status(self, status: Status) -> None:
+        # What every build does is not told: the lines are Docker's.
+        name = status.id
+        if status.completed and name.startswith(("pushing", "sending", "copying")):
+            self._heard({"stream": f"{name}\n"})
 
 
 def _nobody(_record: Mapping[str, Any]) -> None:

@@ -7,69 +7,31 @@ The answer's keys are those of BuildKit's exporterResponse: `containerimage.dige
 """
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Protocol
 
-from msgspec import Struct
-
-from pier.build.result import BuildResult
+from pier.build.progress import Work
+from pier.build.result import BuildResult, Order
+from pier.build.session import FileWriter
 from pier.registry.credentials import ANONYMOUS, Credentials
 
-
-class Order(Struct, frozen=True):
-    """One output that was asked for: `id` is the exporter's in the client's session, often ""."""
-
-    type: str
-    attributes: Mapping[str, str] = {}
-    id: str = ""
-
-
-class Writer(Protocol):
-    """A file on the client's side."""
-
-    async def write(self, data: bytes) -> None:
-        """Wait until the client can take it. Raises PierError, ConnectionError."""
-        ...
-
-    async def close(self) -> None:
-        """Say that it was all of it, and wait until the client has it."""
-        ...
+HUB_KEY = "https://index.docker.io/v1/"
 
 
 class Receiver(Protocol):
     """The client, as far as exports go: what `ClientSession` has of it."""
 
-    async def send_tree(self, id: str, directory: str) -> None:  # noqa: A002 - as sessions call it
-        """Send all that is in a directory, which stays as it is."""
-        ...
-
-    async def send_file(self, id: str, attributes: Mapping[str, str]) -> Writer:  # noqa: A002
-        """Begin a file; `attributes` are the exporter's answer so far."""
-        ...
-
-    async def credentials(self, host: str) -> tuple[str, str]:
-        """Return user and secret for a registry, "" both for none."""
-        ...
-
-
-class Announcer(Protocol):
-    """Hears of the parts of an export: `exporting layers`, `naming to …`, `pushing layers`."""
-
-    def step(self, name: str) -> AbstractContextManager[None]:
-        """Tell of a part that begins; leaving the block is its end, or its failure."""
-        ...
+    async def send_tree(self, exporter: str, directory: str) -> None: ...
+    async def send_file(self, exporter: str, attributes: Mapping[str, str]) -> FileWriter: ...
+    async def credentials(self, host: str) -> tuple[str, str]: ...
 
 
 class Exporter(Protocol):
     async def export(
-        self,
-        result: BuildResult,
-        order: Order,
-        receiver: Receiver | None,
-        announcer: Announcer,
+        self, result: BuildResult, order: Order, receiver: Receiver | None, work: Work
     ) -> dict[str, str]:
-        """Make the output; return the answer's keys. Raises PierError, InvalidParameter for
-        attributes that it does not know.
+        """Make the output, telling `work` of its parts; return the answer's keys.
+
+        Raises PierError, InvalidParameter for attributes that it does not know.
         """
         ...
 
@@ -78,7 +40,7 @@ async def credentials_of(receiver: Receiver | None, domain: str) -> Credentials:
     """Return what the client has for a registry. A secret without a user is a refresh token."""
     if receiver is None:
         return ANONYMOUS
-    user, secret = await receiver.credentials(domain)
+    user, secret = await receiver.credentials(HUB_KEY if domain == "docker.io" else domain)
     if not user:
         return Credentials(identitytoken=secret)
     return Credentials(username=user, password=secret)
