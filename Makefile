@@ -53,7 +53,7 @@ vm: venv
 	PATH="$$(tools/docker_cli.sh):$$PATH" $(PYTEST) tests/vm --ignore tests/vm/inside
 
 demo: venv
-	@tools/packages.sh libnftables1 libseccomp2 util-linux procps mmdebstrap
+	@tools/packages.sh curl iproute2 libnftables1 libseccomp2 util-linux procps mmdebstrap
 	@tools/demo.sh
 
 # The peers come from Debian sid into .cache/peers, unless PIER_PEERS_ROOT names a root with them.

@@ -10,10 +10,15 @@ work=$(mktemp -d /var/tmp/pier-demo-XXXXXX)
 export PIER_HOST=unix://$work/pier.sock
 image=demo/debian
 engine=
+registry=
 
 clean_up() {
   status=$?
   trap - EXIT
+  if [ -n "$registry" ]; then
+    kill "$registry" 2>/dev/null || true
+    wait "$registry" 2>/dev/null || true
+  fi
   if [ -n "$engine" ] && kill -0 "$engine" 2>/dev/null; then
     left=$(pier ps -aq 2>/dev/null || true)
     # shellcheck disable=SC2086 # one identifier a word
@@ -36,7 +41,8 @@ bold() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 
 bold "1. An engine of our own, and a Debian out of Debian's packages"
-unshare --net -- pierd -H "$PIER_HOST" --data-root "$work/data" --exec-root "$work/exec" \
+unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh \
+  pierd -H "$PIER_HOST" --data-root "$work/data" --exec-root "$work/exec" \
   --pidfile "$work/pierd.pid" >"$work/pierd.log" 2>&1 &
 engine=$!
 for _ in $(seq 200); do
@@ -87,8 +93,65 @@ TIMEFORMAT='%3R seconds from the command to its end'
 printf '\033[2m$ time pier run --rm --network none %s true\033[0m\n' "$image"
 { time pier run --rm --network none "$image" true; } 2>&1
 
-bold "7. Nothing stays behind"
+bold "7. The whole workflow: build, run, push, pull, change, replace; the registry is Pier's own"
+# Everything on the engine's network is reached from inside its namespace.
+inside() { nsenter --net --target "$engine" -- "$@"; }
+get() { inside curl -fs --retry 20 --retry-connrefused "http://127.0.0.1:$1"; }
+fail() { echo "demo: $*" >&2; exit 1; }
+name=localhost:5000/demo/site
+nsenter --net --target "$engine" -- pier registry serve --store "$work/registry" --quiet >>"$work/registry.log" 2>&1 &
+registry=$!
+mkdir "$work/site"
+cat >"$work/site/serve.pl" <<'PERL'
+use IO::Socket::INET;
+my $listener = IO::Socket::INET->new(LocalPort => 8080, Listen => 5, ReuseAddr => 1) or die $!;
+while (my $client = $listener->accept) {
+    1 while defined($_ = <$client>) && /\S/;
+    open my $page, "<", "/srv/page" or die $!;
+    my $text = join "", <$page>;
+    printf $client "HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s", length $text, $text;
+    close $client;
+}
+PERL
+echo "the first page" >"$work/site/page"
+cat >"$work/site/Dockerfile" <<DOCKERFILE
+FROM $image
+RUN mkdir /srv/logs && echo "made in a step" >/srv/logs/readme
+COPY serve.pl /srv/
+COPY page /srv/
+EXPOSE 8080
+CMD ["perl", "/srv/serve.pl"]
+DOCKERFILE
+get 5000/v2/ >/dev/null
+show cat "$work/site/Dockerfile"
+show pier build -t "$name:1" "$work/site"
+show pier run -d --name site -p 8080:8080 "$name:1"
+printf '\033[2m$ curl http://127.0.0.1:8080/\033[0m\n'
+[ "$(get 8080/ | tee /dev/stderr)" = "the first page" ] || fail "the page is not served"
+show pier push "$name:1"
+
+echo "the second page" >"$work/site/page"
+show pier build -t "$name:2" "$work/site" | tee "$work/rebuilt"
+show pier push "$name:2" | tee "$work/pushed"
+pushed=$(grep -c ': Pushed$' "$work/pushed")
+[ "$pushed" = 1 ] || fail "one layer has changed, $pushed were pushed"
+pier rmi "$name:2" >/dev/null
+show pier pull "$name:2" | tee "$work/pulled"
+pulled=$(grep -c ': Pull complete$' "$work/pulled")
+[ "$pulled" -le 1 ] || fail "one layer has changed, $pulled were pulled"
+show pier rm -f site
+show pier run -d --name site -p 8080:8080 "$name:2"
+printf '\033[2m$ curl http://127.0.0.1:8080/\033[0m\n'
+[ "$(get 8080/ | tee /dev/stderr)" = "the second page" ] || fail "the new page is not served"
+show pier rm -f site
+kill "$registry"
+wait "$registry" || true
+registry=
+
+bold "8. Nothing stays behind"
 show pier rm clock hog
+show pier rmi "$name:1" "$name:2"
+show pier builder prune -f >/dev/null
 show pier rmi "$image"
 kill "$engine"
 wait "$engine"
