@@ -1,6 +1,7 @@
 """How a build fails, beside the failures that other rooms have words for."""
 
 from pier.errors import Internal, InvalidParameter
+from pier.model.platform import Platform, host_platform, rank
 
 
 class StepFailed(Internal):
@@ -13,3 +14,21 @@ class StepFailed(Internal):
 
 class BuildFailed(InvalidParameter):
     """A build cannot go on; the message says why, in Docker's words."""
+
+
+class ForeignStep(Internal):
+    """A RUN whose program is for a processor that this machine does not have."""
+
+
+def foreign(error: Exception, command: str, platform: Platform) -> ForeignStep | None:
+    """Say of a program that could not be executed that its platform is not the host's; None when
+    that is not why.
+    """
+    host = host_platform()
+    if "exec format error" not in str(error) or rank(platform, host) is not None:
+        return None
+    return ForeignStep(
+        f"The command '{command}' could not be run: exec format error: the image is for {platform}, "
+        f"this machine is {host}, and no emulator is registered with binfmt_misc "
+        "(Debian's package qemu-user-static does that)"
+    )

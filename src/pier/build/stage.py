@@ -20,7 +20,7 @@ from pier.build.context import Context
 from pier.build.copying import make_directory
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.expand import Expander
-from pier.build.failures import StepFailed
+from pier.build.failures import StepFailed, foreign
 from pier.build.fetching import Fetcher
 from pier.build.mounts import parse_mount
 from pier.build.options import INSECURE, NETWORK_HOST, BuildOptions
@@ -362,9 +362,12 @@ class StageBuild:
             self._output.stream(f" ---> Running in {container.id[:12]}\n")
             try:
                 code = await container.run(self._written)
-            except Exception:
+            except Exception as exc:
                 if not options.force_remove:
                     container.keep()
+                platform = wanted.image.config.platform
+                if (said := foreign(exc, " ".join(wanted.command), platform)) is not None:
+                    raise said from exc
                 raise
             if code:
                 if not options.force_remove:
