@@ -1,5 +1,6 @@
 """Pull, push and login with real clients against Debian's docker-registry."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from registry_servers import docker_registry, make_certificates
 
 from busybox_image import docker_archive, layer_tar, oci_layout, root_tar
-from engine_process import Client, EngineProcess
+from engine_process import Client, EngineProcess, wait_until
 
 OPEN, CLOSED, SECURE, HELPED = 5081, 5082, 5083, 5084
 
@@ -67,6 +68,29 @@ def test_push_and_pull(docker: Client, registry: str, app: str):
     # What was pulled goes out byte for byte.
     docker("tag", name, f"{registry}/third/app:3")
     assert f"3: digest: {digest} size:" in docker("push", f"{registry}/third/app:3").stdout
+    docker("rmi", "-f", before)
+
+
+def test_what_a_push_compressed_is_kept(docker: Client, engine: EngineProcess, registry: str):
+    """The plain tar gives way to what went out, and the next registry gets the same bytes."""
+    layer = layer_tar({"c": b"kept" * 100_000})
+    plain = hashlib.sha256(layer).hexdigest()
+    docker.raw("load", stdin=docker_archive("pier-test/kept:1", [layer]))
+    blobs = Path(engine.data_root, "blobs", "sha256")
+    assert (blobs / plain).exists()
+    before = image_id(docker, "pier-test/kept:1")
+    names = [f"{registry}/kept/one:1", f"{registry}/kept/two:1"]
+    for name in names:
+        docker("tag", "pier-test/kept:1", name)
+    first = docker("push", names[0]).stdout
+    wait_until(lambda: not (blobs / plain).exists(), "the plain tar gives way")
+    assert first.splitlines()[-1] == docker("push", names[1]).stdout.splitlines()[-1]
+    saved = docker.raw("save", "pier-test/kept:1").stdout
+    for name in (*names, "pier-test/kept:1"):
+        docker("rmi", name)
+    docker.raw("load", stdin=saved)
+    assert image_id(docker, "pier-test/kept:1") == before
+    assert image_id(docker, docker("pull", "-q", names[1]).stdout.strip()) == before
     docker("rmi", "-f", before)
 
 

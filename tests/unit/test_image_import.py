@@ -1,8 +1,10 @@
 """Importing a root file system, and the instructions that edit an image's config."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 
 import msgspec
@@ -16,6 +18,7 @@ from pier.images.importer import import_image
 from pier.images.views import history
 from pier.model.container import ContainerConfig
 from pier.model.digest import digest_of
+from pier.model.oci import OCI_LAYER
 from pier.storage.tar.errors import TarError
 
 ROOT = layer_tar(hello=b"world")
@@ -28,6 +31,16 @@ def images(tmp_path):
     assert os.listdir(images.root.join("ingest")) == []
     assert os.listdir(images.root.join("staging")) == []
     images.close()
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress])
+def test_what_registries_do_not_take_is_kept_as_gzip(images, compress):
+    image = import_image(images.store, io.BytesIO(compress(ROOT)), repo="old")
+    layer = images.layers.get(image.chain_ids[0])
+    assert layer.media_type == OCI_LAYER + "+gzip"
+    assert layer.diff_id == digest_of(ROOT)
+    assert gzip.decompress(images.blobs.read(layer.blob)) == ROOT
+    assert images.files() == (1, 2), "the layer and the config"
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])

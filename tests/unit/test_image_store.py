@@ -1,5 +1,6 @@
 """Looking images up, naming them, removing them by Docker's rules, keeping what is in use."""
 
+import gzip
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pier.images.removal import ContainerUse
 from pier.images.store import ImageStore
 from pier.images.views import summaries
 from pier.model.filters import Filters
+from pier.model.oci import OCI_LAYER
 from pier.model.platform import Platform
 from pier.model.reference import parse_reference
 
@@ -237,6 +239,39 @@ def test_pinned_content_survives_a_removal(images):
         images.remove("a")
         assert images.files() == (1, 1)
     assert images.store.collect(in_use=[])
+    assert images.files() == (0, 0)
+
+
+def test_a_layer_is_kept_as_another_blob(images):
+    image = images.make("a:1")
+    plain = images.layers.all()[0]
+    before = images.files()
+    content = images.blobs.read(plain.blob)
+
+    def compressed(level=9):
+        writer = images.blobs.ingest()
+        writer.write(gzip.compress(content, level, mtime=0))
+        return writer
+
+    with images.store.pinned() as pins:
+        images.store.hold_layers(pins, image)
+        assert not images.store.replace_blob(plain.blob, compressed(), OCI_LAYER + "+gzip")
+    assert images.layers.all() == [plain], "somebody was reading it"
+    assert images.files() == before
+
+    writer = compressed()
+    assert images.store.replace_blob(plain.blob, writer, OCI_LAYER + "+gzip")
+    kept = msgspec.structs.replace(plain, blob=writer.digest, media_type=OCI_LAYER + "+gzip")
+    assert images.layers.all() == [kept]
+    assert images.layers.has_blob(plain.blob), "the same tar need not be unpacked again"
+    assert not images.blobs.exists(plain.blob)
+    assert images.files() == before
+    images.restart()
+    assert images.layers.all() == [kept]
+
+    assert not images.store.replace_blob(plain.blob, compressed(1), OCI_LAYER), "it has gone"
+    assert images.files() == before
+    images.remove("a:1")
     assert images.files() == (0, 0)
 
 

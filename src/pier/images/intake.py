@@ -25,7 +25,8 @@ from pier.model.digest import Digest, short
 from pier.model.oci import OCI_LAYER, chain_ids, decode_config
 from pier.model.reference import Reference
 from pier.storage.blobs import BlobWriter
-from pier.storage.decompress import sniff
+from pier.storage.compress import GZIP, compress
+from pier.storage.decompress import Decompressed, sniff
 from pier.storage.layers import Layer, Staged, check_diff_id
 
 Progress = Callable[[dict[str, Any]], None]
@@ -36,7 +37,9 @@ EARLY_FROM = 4 << 20
 # The disk's troubles, told as such; any other OSError (the client went away) passes unchanged.
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 
-_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd", "bzip2": "+bzip2", "xz": "+xz"}
+_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
+# Registries and the image specification have no media types for these.
+_REPACKED = frozenset({"bzip2", "xz"})
 
 
 class Received(Protocol):
@@ -265,7 +268,10 @@ class Intake:
             _tell(progress, diff_id, 0, total)
         staged = self._staged(source.blob)
         check_diff_id(staged, diff_id, number)
-        self._commit(source.blob)
+        blob, compression = source.blob, staged.compression
+        if compression in _REPACKED:
+            blob, compression = self._repack(blob), GZIP
+        self._commit(blob)
         self._placed_layers.add(chain_id)
         self._store.layers.adopt(staged, chain_id)
         self._adopted.add(staged.path)
@@ -274,10 +280,29 @@ class Intake:
         return Layer(
             chain_id=chain_id,
             diff_id=Digest(diff_id),
-            blob=source.blob,
-            media_type=source.media_type or OCI_LAYER + _SUFFIX[staged.compression],
+            blob=blob,
+            media_type=(source.media_type if blob == source.blob else "")
+            or OCI_LAYER + _SUFFIX[compression],
             size=staged.size,
         )
+
+    def _repack(self, blob: Digest) -> Digest:
+        """Compress a layer with gzip that came in a way that only archives may have."""
+        writer = self._store.blobs.ingest()
+        try:
+            with self._blobs[blob].reader() as source:
+                for data in compress(iter(Decompressed(source)), GZIP):
+                    writer.write(data)
+        except BaseException:
+            writer.abort()
+            raise
+        digest = writer.digest
+        self._pins.add(digest)
+        if digest in self._blobs:
+            writer.abort()
+        else:
+            self._blobs[digest] = writer
+        return digest
 
     def _staged(self, blob: Digest, *, keep: bool = False) -> Staged:
         """Wait for a blob's directory; each is given away once, as each chain ID needs its own."""

@@ -176,7 +176,8 @@ def _docker_plans(
         manifest = index = None
         if config in manifests:
             found = manifests[config]
-            if [source.blob for source in found.layers] == [source.blob for source in layers]:
+            same = [source.blob for source in found.layers] == [source.blob for source in layers]
+            if same and (found.index or all(map(_is_for_registries, found.layers))):
                 manifest, index, layers = found.digest, found.index, found.layers
         yield _Plan(config, layers, references, manifest, item.Parent or "", index)
         if index is not None and len(platforms) != 1:
@@ -186,6 +187,15 @@ def _docker_plans(
                 if other.index == index and other.config not in configs
                 if all(_path(source.blob) in archive for source in other.layers)
             )
+
+
+def _is_for_registries(layer: LayerSource) -> bool:
+    """Tell layers that a registry has from those that an engine keeps as plain tars.
+
+    A manifest of the latter, that no index names, was made by the engine that saved them, for the
+    archive alone.
+    """
+    return layer.media_type.endswith(("gzip", "+zstd"))
 
 
 def _known_layers(store: ImageStore, config: bytes) -> dict[int, Digest]:

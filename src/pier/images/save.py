@@ -112,6 +112,7 @@ class Saving:
             self._made[digest] = data
             manifest = decode_manifest(data)
         else:
+            self._store.hold_layers(self._pins, image)
             manifest = make_manifest(self._store, image)
             data = encode_manifest(manifest)
             digest = digest_of(data)

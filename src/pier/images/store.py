@@ -34,7 +34,7 @@ from pier.model.reference import (
     parse_reference,
     parse_repo_tag,
 )
-from pier.storage.blobs import Blobs
+from pier.storage.blobs import Blobs, BlobWriter
 from pier.storage.database import Database
 from pier.storage.layers import Layer, Layers
 from pier.storage.root import DataRoot
@@ -375,6 +375,44 @@ class ImageStore:
                 if not self._pins[blob]:
                     self.blobs.delete(blob)
             return gone[::-1]
+
+    def hold_layer(self, pins: "Pins", chain_id: str) -> Layer:
+        """Return a layer with its blob pinned, so that it stays what it is. Raises NotFound."""
+        with self._lock:
+            layer = self.layers.get(chain_id)
+            if layer is None:
+                raise NotFound(f"layer {chain_id} does not exist")
+            pins.add(layer.blob)
+            return layer
+
+    def hold_layers(self, pins: "Pins", image: Image) -> list[Layer]:
+        """Return an image's layers, lowest first, with their blobs pinned. Raises NotFound."""
+        return [self.hold_layer(pins, chain_id) for chain_id in image.chain_ids]
+
+    def replace_blob(self, old: Digest, writer: BlobWriter, media_type: str) -> bool:
+        """Keep the layers of a blob as another one of the same content; takes the writer over.
+
+        Somebody who reads the old one has pinned it: then everything stays, and it returns False.
+        """
+        changed: list[Layer] = []
+        try:
+            if not writer.is_kept:
+                return False
+            with self.pinned() as pins:
+                pins.add(writer.digest)
+                new = writer.commit()
+                with self._lock:
+                    if not self._pins[old]:
+                        with self._database.transaction() as db:
+                            changed = self.layers.change_blob(db, old, new, media_type)
+                        self.layers.changed(changed)
+        finally:
+            writer.abort()
+        with self._lock:
+            for blob in {old, new} - self._live_blobs():
+                if not self._pins[blob]:
+                    self.blobs.delete(blob)
+        return bool(changed)
 
     def abandon(self, chain_ids: Iterable[Digest], blobs: Iterable[Digest]) -> None:
         """Remove what was put in place for an image that was not registered in the end.

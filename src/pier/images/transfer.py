@@ -13,7 +13,7 @@ from collections.abc import Generator
 
 import msgspec
 
-from pier.errors import InvalidParameter, NotFound
+from pier.errors import InvalidParameter
 from pier.images.store import ImageStore
 from pier.model.digest import Digest, hex_of
 from pier.model.reference import parse_any
@@ -33,12 +33,8 @@ def archive(store: ImageStore, ref: str, *, skip: int) -> Generator[bytes, None,
     with store.pinned() as pins:
         pins.add(image.id, *image.chain_ids)
         blobs: dict[str, Digest] = {}
-        for chain_id, diff_id in list(zip(image.chain_ids, diff_ids, strict=True))[skip:]:
-            layer = store.layers.get(chain_id)
-            if layer is None:
-                raise NotFound(f"layer {diff_id} of {ref}: not found")
-            pins.add(layer.blob)
-            blobs[_layer_name(diff_id)] = layer.blob
+        for layer in store.hold_layers(pins, image)[skip:]:
+            blobs[_layer_name(layer.diff_id)] = layer.blob
         sizes = {name: store.blobs.size(blob) for name, blob in blobs.items()}
         config_name = f"{hex_of(image.id)}.json"
         config = store.blobs.read(image.id)

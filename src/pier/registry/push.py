@@ -8,6 +8,7 @@ does not know.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -16,7 +17,7 @@ from msgspec import Struct
 from pier.errors import Internal, InvalidParameter, NotFound
 from pier.images.image import Image
 from pier.images.said_of import is_attestation
-from pier.images.store import ImageStore
+from pier.images.store import ImageStore, Pins
 from pier.model.digest import Digest, digest_of, short
 from pier.model.oci import (
     DOCKER_CONFIG,
@@ -41,7 +42,7 @@ from pier.registry.pull import first_of
 from pier.registry.push_contents import ContentPusher, Contents
 from pier.registry.repository import Repository
 from pier.registry.sources import Sources
-from pier.registry.upload import LocalLayer, Sent, Uploader, gzip_type
+from pier.registry.upload import Kept, LocalLayer, Sent, Uploader, gzip_type
 
 log = logging.getLogger(__name__)
 
@@ -171,20 +172,11 @@ class Pusher:
     async def _push_one(
         self, repository: Repository, reference: Reference, image: Image, progress: Progress
     ) -> Pushed:
-        with self._store.pinned() as pins:
-            pins.add(image.id, *image.chain_ids, *image.blobs)
-            uploader = Uploader(
-                repository, reference.name, self._store.blobs, self._sources, progress
-            )
-            kept = self._kept_manifest(image)
-            layers = self._layers(image, kept)
-            for layer in reversed(layers):
-                progress.update(short(layer.diff_id), "Preparing")
-            sent = await self._send_layers(uploader, layers, progress)
-            config = self._store.blobs.read(image.id)
-            await uploader.small(image.id, config)
-            outgoing = kept or _make_manifest(image.id, len(config), sent)
-            await repository.put_manifest(reference.tag, outgoing.media_type, outgoing.data)
+        uploader = Uploader(repository, reference.name, self._store.blobs, self._sources, progress)
+        try:
+            outgoing = await self._send_image(uploader, repository, reference, image, progress)
+        finally:
+            self._store.root.later(partial(self._keep, uploader.kept))
         digest = digest_of(outgoing.data)
         return self._told(reference, image, digest, len(outgoing.data), progress)
 
@@ -199,6 +191,34 @@ class Pusher:
         progress.aux({"Tag": reference.tag, "Digest": digest, "Size": size})
         return Pushed(reference, image, digest)
 
+    async def _send_image(
+        self,
+        uploader: Uploader,
+        repository: Repository,
+        reference: Reference,
+        image: Image,
+        progress: Progress,
+    ) -> _Outgoing:
+        """Bring everything there, the manifest last, and return that."""
+        with self._store.pinned() as pins:
+            pins.add(image.id, *image.chain_ids, *image.blobs)
+            kept = self._kept_manifest(image)
+            layers = self._layers(image, kept, pins)
+            for layer in reversed(layers):
+                progress.update(short(layer.diff_id), "Preparing")
+            bring = uploader.exact if kept else uploader.layer
+            sent = await self._send_layers(bring, layers, progress)
+            config = self._store.blobs.read(image.id)
+            await uploader.small(image.id, config)
+            outgoing = kept or _make_manifest(image.id, len(config), sent)
+            await repository.put_manifest(reference.tag, outgoing.media_type, outgoing.data)
+            return outgoing
+
+    def _keep(self, kept: list[Kept]) -> None:
+        """Keep compressed what was compressed for a push: the next one need not do it again."""
+        for one in kept:
+            self._store.replace_blob(one.plain, one.writer, one.media_type)
+
     def _kept_manifest(self, image: Image) -> _Outgoing | None:
         """Return the manifest that the image came with, if all that it names is here."""
         if not image.manifest:
@@ -210,7 +230,7 @@ class Pusher:
             return None
         return _Outgoing(manifest.mediaType or _family(manifest), data)
 
-    def _layers(self, image: Image, kept: _Outgoing | None) -> list[LocalLayer]:
+    def _layers(self, image: Image, kept: _Outgoing | None, pins: Pins) -> list[LocalLayer]:
         diff_ids = image.config.rootfs.diff_ids
         if kept is not None:
             manifest = decode_manifest(kept.data)
@@ -218,16 +238,16 @@ class Pusher:
                 LocalLayer(diff_id, Digest(d.digest), d.mediaType, d.size)
                 for diff_id, d in zip(diff_ids, manifest.layers, strict=True)
             ]
-        found = []
-        for chain_id in image.chain_ids:
-            layer = self._store.layers.get(chain_id)
-            if layer is None:
-                raise NotFound(f"layer {chain_id} does not exist")
-            found.append(LocalLayer(layer.diff_id, layer.blob, layer.media_type, layer.size))
-        return found
+        return [
+            LocalLayer(layer.diff_id, layer.blob, layer.media_type, layer.size)
+            for layer in self._store.hold_layers(pins, image)
+        ]
 
     async def _send_layers(
-        self, uploader: Uploader, layers: list[LocalLayer], progress: Progress
+        self,
+        bring: Callable[[LocalLayer], Awaitable[Sent]],
+        layers: list[LocalLayer],
+        progress: Progress,
     ) -> list[Sent]:
         """Bring all layers there, a few at a time, each once; return what they are called there."""
         slots = self._registries.uploads
@@ -237,7 +257,7 @@ class Pusher:
             if slots.locked():
                 progress.update(short(layer.diff_id), "Waiting")
             async with slots:
-                sent[layer.diff_id] = await uploader.layer(layer)
+                sent[layer.diff_id] = await bring(layer)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -13,11 +13,10 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
-from isal import isal_zlib
 from msgspec import Struct
 
 from pier.errors import NotFound
-from pier.model.digest import Digest, finish, new_hash, short
+from pier.model.digest import Digest, short
 from pier.model.oci import DOCKER_LAYER, OCI_LAYER
 from pier.model.reference import parse_reference
 from pier.registry.download import wait_to_retry
@@ -25,18 +24,15 @@ from pier.registry.errors import Refused, Unreachable
 from pier.registry.progress import Progress
 from pier.registry.repository import Repository
 from pier.registry.sources import Source, Sources
-from pier.storage.blobs import Blobs
+from pier.storage.blobs import Blobs, BlobWriter
+from pier.storage.compress import MEMBER, member
 from pier.storage.decompress import Decompressed
 
 log = logging.getLogger(__name__)
 
 PIECE = 1 << 20
-# A member of a gzip file that is compressed by itself, and how many are under way at once.
-MEMBER = 1 << 20
+# How many members of one layer are compressed at once.
 AHEAD = 3
-# isal's fastest two levels take the same time; this one's output is the smaller.
-LEVEL = 2
-_GZIP_WINDOW = 31  # zlib's way to say: gzip header and trailer, the largest window
 MAX_MOUNT_TRIES = 4
 
 
@@ -57,8 +53,19 @@ class Sent(Struct, frozen=True):
     media_type: str
 
 
+class Kept(Struct, frozen=True):
+    """What a push made of the blob `plain`, written beside it and not yet in its place."""
+
+    plain: Digest
+    writer: BlobWriter
+    media_type: str
+
+
 class Uploader:
-    """Sends blobs to one repository, whose full name is `name`."""
+    """Sends blobs to one repository, whose full name is `name`.
+
+    What had to be compressed is in `kept`, for the store: the caller's, with its writers.
+    """
 
     def __init__(
         self,
@@ -74,6 +81,7 @@ class Uploader:
         self._blobs = blobs
         self._sources = sources
         self._progress = progress
+        self.kept: list[Kept] = []
         self._threads = repository.link.registries.threads
         self._attempts = repository.link.registries.settings.max_attempts
 
@@ -186,22 +194,30 @@ class Uploader:
         return Sent(layer.blob, size, layer.media_type)
 
     async def _squeeze(self, layer: LocalLayer, id_: str) -> Sent:
-        """Send a plain tar compressed, while it is being compressed."""
+        """Send a plain tar compressed, while it is being compressed and written to the disk."""
         upload = await self._repository.start_upload()
         squeezed: list[Squeezed] = []
 
         async def body() -> AsyncIterator[bytes]:
+            for earlier in squeezed:
+                earlier.writer.abort()  # it is sent again from the start
             with self._blobs.open(layer.blob) as file:
-                one = Squeezed(iter(Decompressed(file)), self._threads)
+                one = Squeezed(iter(Decompressed(file)), self._threads, self._blobs.ingest())
                 squeezed[:] = [one]
                 async for piece in one.pieces():
                     yield piece
                     self._progress.bar(id_, "Pushing", one.read, layer.size)
 
-        location = await self._repository.send_chunk(upload.location, body)
-        one = squeezed[0]
-        await self._repository.finish_upload(location, one.digest, b"", 0)
+        try:
+            location = await self._repository.send_chunk(upload.location, body)
+            one = squeezed[0]
+            await self._repository.finish_upload(location, one.digest, b"", 0)
+        except BaseException:
+            for failed in squeezed:
+                failed.writer.abort()
+            raise
         media_type = DOCKER_LAYER if layer.media_type.startswith(DOCKER_LAYER) else OCI_LAYER
+        self.kept.append(Kept(layer.blob, one.writer, gzip_type(media_type)))
         return Sent(one.digest, one.size, gzip_type(media_type))
 
 
@@ -216,25 +232,24 @@ class _Member(Struct, frozen=True):
 class Squeezed:
     """A tar compressed with gzip, a few pieces ahead of whoever takes the pieces.
 
-    Each MEMBER bytes are a gzip member of their own (RFC 1952, 2.2), so that two processors work on
-    one layer; a thread reads what it compresses. The same input always gives the same bytes: no
-    name, no time, one level, and members that are cut by their offset alone.
+    Several threads work on it, and each reads what it compresses. The pieces are written to
+    `writer` as well; when the disk has no room for them, they are only sent.
     """
 
-    def __init__(self, chunks: Iterator[bytes], threads: Executor) -> None:
+    def __init__(self, chunks: Iterator[bytes], threads: Executor, writer: BlobWriter) -> None:
         self._chunks = chunks
+        self._rest = b""
         self._threads = threads
-        self._hash = new_hash()
         self._reading = threading.Lock()
         self._number = 0
-        self._rest = b""
+        self.writer = writer
         self.read = 0
         self.size = 0
 
     @property
     def digest(self) -> Digest:
         """The digest of all pieces, once they were taken."""
-        return finish("sha256", self._hash)
+        return self.writer.digest
 
     async def pieces(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
@@ -263,7 +278,7 @@ class Squeezed:
                 wanted += 1
                 self.read += one.read
                 self.size += len(one.data)
-                hashing[:] = [loop.run_in_executor(self._threads, self._hash.update, one.data)]
+                hashing[:] = [loop.run_in_executor(self._threads, self._keep, one.data)]
                 yield one.data
                 await asyncio.shield(hashing[0])
         finally:
@@ -280,7 +295,7 @@ class Squeezed:
             if not data and number:
                 return None
             self._number += 1
-        return _Member(number, len(data), _compress(data))
+        return _Member(number, len(data), member(data))
 
     def _take(self) -> bytes:
         """Return the next MEMBER bytes, fewer at the end, b"" behind it."""
@@ -293,10 +308,12 @@ class Squeezed:
         self._rest = joined[MEMBER:]
         return joined[:MEMBER]
 
-
-def _compress(data: bytes) -> bytes:
-    compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW)
-    return compressor.compress(data) + compressor.flush()
+    def _keep(self, data: bytes) -> None:
+        try:
+            self.writer.write(data)
+        except OSError as exc:
+            log.info("a compressed layer is not kept: %s", exc)
+            self.writer.only_hash()
 
 
 def gzip_type(plain: str) -> str:

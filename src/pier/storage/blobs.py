@@ -91,6 +91,7 @@ class BlobWriter:
         self._hash = new_hash(algorithm)
         self._digest: Digest | None = None
         self._committed = False
+        self.is_kept = True
         self.size = 0
         self.path = root.staging("ingest")
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -109,11 +110,18 @@ class BlobWriter:
     def write(self, data: bytes | memoryview) -> None:
         """Append. Raises OSError, ENOSPC when the disk is full."""
         self._hash.update(data)
+        if not self.is_kept:
+            return
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
         # Not sooner: who reads behind us takes it for what is there.
         self.size += len(data)
+
+    def only_hash(self) -> None:
+        """Give the disk back what was written; from now on, write only hashes."""
+        self.is_kept = False
+        os.ftruncate(self._fd, 0)
 
     @property
     def digest(self) -> Digest:
@@ -140,6 +148,7 @@ class BlobWriter:
         Raises InvalidParameter when the content is not what `expected` says; then, as after
         OSError, `abort` removes what was written.
         """
+        assert self.is_kept
         digest = self.digest
         if expected is not None and expected != digest:
             raise InvalidParameter(

@@ -50,20 +50,21 @@ def _gzip(chunks: Iterator[bytes], level: int) -> Iterator[bytes]:
     members = _cut(chunks)
     first = next(members, b"")
     if len(first) < MEMBER:
-        yield _member(first, level)
+        yield member(first, level)
         return
     ahead = (os.cpu_count() or 1) + 1
     with ThreadPoolExecutor(ahead, thread_name_prefix="gzip") as pool:
-        jobs: deque[Future[bytes]] = deque([pool.submit(_member, first, level)])
-        for member in members:
-            jobs.append(pool.submit(_member, member, level))
+        jobs: deque[Future[bytes]] = deque([pool.submit(member, first, level)])
+        for data in members:
+            jobs.append(pool.submit(member, data, level))
             if len(jobs) > ahead:
                 yield jobs.popleft().result()
         while jobs:
             yield jobs.popleft().result()
 
 
-def _member(data: bytes, level: int) -> bytes:
+def member(data: bytes, level: int = DEFAULT_GZIP) -> bytes:
+    """Return one whole gzip member."""
     if level in _ISAL_LEVELS:
         fast = isal_zlib.compressobj(_ISAL_LEVELS[level], isal_zlib.DEFLATED, _WINDOW)
         return fast.compress(data) + fast.flush()

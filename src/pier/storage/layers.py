@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pier.errors import InvalidParameter, NotFound
 from pier.model.digest import Digest, finish, hex_of, new_hash
@@ -97,8 +98,8 @@ class Layers:
         return self._rows.get(chain_id)
 
     def has_blob(self, blob: str) -> bool:
-        """Tell whether some layer was unpacked from this blob."""
-        return any(layer.blob == blob for layer in self.all())
+        """Tell whether some layer was unpacked from this blob, or from this tar compressed."""
+        return any(blob in (layer.blob, layer.diff_id) for layer in self.all())
 
     def path(self, chain_id: str) -> str:
         """Return the layer's directory, relative to the data root. Raises NotFound."""
@@ -183,6 +184,24 @@ class Layers:
         for layer in layers:
             self._rows.setdefault(layer.chain_id, layer)
         self._root.later(self._sync)
+
+    def change_blob(
+        self, db: sqlite3.Connection, old: Digest, new: Digest, media_type: str
+    ) -> list[Layer]:
+        """Let the layers of a blob stand on another one of the same content; `changed` follows."""
+        db.execute(
+            "UPDATE layers SET blob = ?, media_type = ? WHERE blob = ?", (new, media_type, old)
+        )
+        return [
+            replace(layer, blob=new, media_type=media_type)
+            for layer in self.all()
+            if layer.blob == old
+        ]
+
+    def changed(self, layers: list[Layer]) -> None:
+        """Make known what was changed in a transaction that is committed."""
+        for layer in layers:
+            self._rows[layer.chain_id] = layer
 
     def delete(self, db: sqlite3.Connection, layers: list[Layer]) -> None:
         """Delete rows in the caller's transaction; `deleted` follows once it is committed."""

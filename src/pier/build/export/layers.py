@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from pier.build.export.attributes import Compression
 from pier.build.threads import finished
-from pier.errors import NotFound
 from pier.images.image import Image
 from pier.images.store import ImageStore, Pins
 from pier.model.digest import Digest
@@ -47,10 +46,7 @@ class LayerExports:
 
     def _one(self, chain_id: str, wanted: Compression, *, oci: bool, pins: Pins) -> Exported:
         pins.add(chain_id)
-        layer = self._store.layers.get(chain_id)
-        if layer is None:
-            raise NotFound(f"layer {chain_id} does not exist")
-        pins.add(layer.blob)
+        layer = self._store.hold_layer(pins, chain_id)
         present = _kind(layer.media_type)
         blob, kind, made = layer.blob, present, False
         if _is_other(present, wanted):
