@@ -41,6 +41,7 @@ client: venv
 	@command -v runc >/dev/null || tools/packages.sh runc
 	@tools/packages.sh qemu-user-static || echo "client: qemu-user-static cannot be installed" >&2
 	PATH="$$(tools/docker_cli.sh):$$PATH" PIER_ENGINES_ROOT="$$(tools/engines_root.sh)" \
+	  PIER_DOCKER_PLUGINS="$$(tools/docker_plugins.sh)" \
 	  $(PYTEST) tests/client
 
 crash: venv

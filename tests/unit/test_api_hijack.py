@@ -156,7 +156,7 @@ def test_every_answer_has_dockers_headers(serve):
             "docker-experimental": "false",
             "ostype": "linux",
             "server": "Docker/29.7.2 (linux)",
-            "builder-version": "1",
+            "builder-version": "2",
             "swarm": "inactive",
         }.items() <= headers.items()
         assert await reader.readexactly(2) == b"OK"
@@ -300,7 +300,7 @@ def test_statuses_and_errors(serve):
             ("POST /containers/web/kill", "500 Internal Server Error", "a bug"),
             ("GET /nothing", "404 Not Found", "page not found"),
             ("POST /swarm/init", "503 Service Unavailable", "This node is not a swarm manager."),
-            ("POST /session", "501 Not Implemented", "build is not supported by pierd yet"),
+            ("POST /grpc", "400 Bad Request", "no upgrade proto in request"),
             ("POST /containers/web/resize?h=x&w=1", "400 Bad Request", 'invalid resize height "x"'),
             ("POST /containers/web/stop?t=x", "400 Bad Request", 'strconv.Atoi: parsing "x"'),
             ("POST /containers/create", "400 Bad Request", "invalid JSON: got EOF"),

@@ -35,10 +35,14 @@ async def build(call: Call) -> web.StreamResponse:
     content_type = call.request.headers.get("Content-Type", "").partition(";")[0].strip()
     # It can be read and nothing else, which is all that is done to an archive.
     reader = cast("BinaryIO", BodyReader(call.request.content))
+
+    async def credentials(domain: str) -> Credentials:
+        return _credentials(registries, domain)
+
     lines = call.engine.builds.build(
         reader,
         options,
-        lambda domain: _credentials(registries, domain),
+        credentials,
         is_dockerfile=content_type == "text/plain",
         remote=call.text("remote"),
     )

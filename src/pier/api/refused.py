@@ -20,7 +20,6 @@ _SWARM = (
     "GET /tasks/{name}/logs",
 )
 _NOT_YET = {
-    "POST /session": "build",
     "GET /plugins/privileges": "installing managed plugins",
     "POST /plugins/pull": "installing managed plugins",
     "POST /plugins/create": "making managed plugins",

@@ -11,6 +11,7 @@ from aiohttp import web
 from pier.api import (
     archive,
     build,
+    buildkit,
     containers,
     egress,
     execs,
@@ -52,6 +53,7 @@ class ApiServer:
             containers.ROUTES,
             archive.ROUTES,
             build.ROUTES,
+            buildkit.ROUTES,
             egress.ROUTES,
             execs.ROUTES,
             images.ROUTES,

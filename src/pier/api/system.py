@@ -14,9 +14,9 @@ from pier.engine.events import FILTERS
 from pier.errors import InvalidParameter
 from pier.model.filters import Filters
 
-# Builder-Version 1 keeps clients from BuildKit, which builds over gRPC.
+# Builder-Version 2 lets clients build through BuildKit's API, where they have buildx.
 _PING_HEADERS = {
-    "Builder-Version": "1",
+    "Builder-Version": "2",
     "Swarm": "inactive",
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",

@@ -83,7 +83,7 @@ class Build:
         self._contexts = contexts
         self._options = options
         self._file = file
-        self._plan = plan
+        self.plan = plan
         self._arguments = arguments
         self._context = context
         self._pulls: dict[tuple[str, str], asyncio.Task[Image]] = {}
@@ -108,7 +108,7 @@ class Build:
 
     def outcome(self, image: Image) -> PlatformResult:
         """Return what it has come to, once it has run to its end."""
-        last = self._plan.stages[-1].stage.index
+        last = self.plan.stages[-1].stage.index
         materials = [self._materials[uri] for uri in sorted(self._materials)]
         platform = image.config.platform
         times = sorted(self._times, key=lambda step: step.started)
@@ -137,14 +137,14 @@ class Build:
                 await self._contexts.close(self._shop.store)
 
     async def _run(self, tell: Tell) -> Image:
-        outputs = [Output(tell) for _ in self._plan.stages]
+        outputs = [Output(tell) for _ in self.plan.stages]
         turns = Turns(outputs)
         number = 0
         for line in self._file.globals:
             number += 1
             self._announce(outputs[0], number, line.original)
         tasks = []
-        for planned, output in zip(self._plan.stages, outputs, strict=True):
+        for planned, output in zip(self.plan.stages, outputs, strict=True):
             task = asyncio.create_task(
                 self._stage(planned, output, turns, number),
                 name=f"build stage {planned.stage.index}",
@@ -170,7 +170,7 @@ class Build:
         given = self._options.arguments.get(CHECKS)
         checks = parse_checks(self._file.directives.get("check", "") if given is None else given)
         host = host_platform()
-        stages = None if everywhere else {planned.stage.index for planned in self._plan.stages}
+        stages = None if everywhere else {planned.stage.index for planned in self.plan.stages}
         around = Surroundings(
             given=self._options.arguments,
             target=self._options.platform or host,

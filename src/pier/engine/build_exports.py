@@ -11,7 +11,7 @@ The build waits for whoever fetches; it ends with its client, as every build doe
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Self
 
 from pier.build.session import FileWriter
@@ -98,7 +98,10 @@ class ClassicReceiver:
     """The client of one build, as exporters see it: `build.export.exporter.Receiver`."""
 
     def __init__(
-        self, exports: Exports, tell: _Tell, credentials: Callable[[str], tuple[str, str]]
+        self,
+        exports: Exports,
+        tell: _Tell,
+        credentials: Callable[[str], Awaitable[tuple[str, str]]],
     ) -> None:
         self._exports = exports
         self._tell = tell
@@ -110,7 +113,7 @@ class ClassicReceiver:
             self._exports.forget(token)
 
     async def credentials(self, host: str) -> tuple[str, str]:
-        return self._credentials(host)
+        return await self._credentials(host)
 
     async def send_file(self, exporter: str, attributes: Mapping[str, str]) -> FileWriter:
         token, file = self._exports.add()

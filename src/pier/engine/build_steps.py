@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Self
 
@@ -34,7 +34,7 @@ _READ = 64 << 10
 _STDERR = 2
 
 Output = Callable[[bytes, bool], None]
-CredentialsFor = Callable[[str], Credentials]
+CredentialsFor = Callable[[str], Awaitable[Credentials]]
 
 
 class BuildSteps:
@@ -61,7 +61,8 @@ class BuildSteps:
     async def pull(self, name: str, platform: Platform | None, tell: Tell) -> None:
         """Raises PierError."""
         reference = parse_reference(name).tagged()
-        lines = self._registries.pull(reference, self._credentials(reference.domain), platform)
+        who = await self._credentials(reference.domain)
+        lines = self._registries.pull(reference, who, platform)
         try:
             async for line in lines:
                 tell(msgspec.json.decode(line))

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pier.build.cache import BuildCache
 from pier.build.cache_mounts import CacheMounts
@@ -36,6 +36,9 @@ from pier.registry.progress import Tell
 from pier.storage.compressed import CompressedLayers
 from pier.storage.database import Database
 
+if TYPE_CHECKING:
+    from pier.buildkit.service import BuildKit
+
 THREADS = 8
 KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 """A build argument that leaves `.git` in a context that is a repository."""
@@ -55,6 +58,7 @@ class Builds:
         self._cache = BuildCache(services.images, database)
         self._mounts = CacheMounts(services.images.root)
         self._private = os.path.join(services.settings.exec_root, "build")
+        self._buildkit: BuildKit | None = None
         # Threads of their own: a client that sends its context slowly holds up nobody else.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="build")
         self.exports = Exports()
@@ -66,8 +70,32 @@ class Builds:
             self._named,
         )
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        if self._buildkit is not None:
+            await self._buildkit.close()
         self._threads.shutdown(cancel_futures=True)
+
+    @property
+    def buildkit(self) -> "BuildKit":
+        """BuildKit's API, made when somebody speaks it: some megabytes that few engines need."""
+        if self._buildkit is None:
+            from pier.buildkit.service import BuildKit  # noqa: PLC0415
+            from pier.buildkit.trees import Trees  # noqa: PLC0415
+            from pier.engine.build_workshop import EngineWorkshop  # noqa: PLC0415
+
+            root = self._services.images.root
+            trees = Trees(root)
+            workshop = EngineWorkshop(self, root, trees)
+            self._buildkit = BuildKit(workshop, trees, self._threads)
+        return self._buildkit
+
+    def shop(self, credentials: CredentialsFor) -> Shop:
+        """Return what a build works with, whose pulls use these passwords."""
+        steps = BuildSteps(self._services, self._containers, self._registries, credentials)
+        return Shop(
+            *(self._services.images, self._cache, steps, self._mounts, self._threads),
+            private=self._private,
+        )
 
     async def clear_left(self) -> None:
         """Remove what builds of a pierd that was killed have left."""
@@ -90,11 +118,7 @@ class Builds:
         Closing the iterator cancels the build. Raises PierError, before the first line for what is
         wrong with the context or the Dockerfile.
         """
-        steps = BuildSteps(self._services, self._containers, self._registries, credentials)
-        shop = Shop(
-            *(self._services.images, self._cache, steps, self._mounts, self._threads),
-            private=self._private,
-        )
+        shop = self.shop(credentials)
 
         async def work(tell: Tell) -> None:
             context = await self._context(reader, options, remote, is_dockerfile=is_dockerfile)
@@ -217,11 +241,11 @@ def _teller(tell: Tell) -> Callable[[Mapping[str, Any]], None]:
     return lambda record: tell(dict(record))
 
 
-def _pair(credentials: CredentialsFor) -> Callable[[str], tuple[str, str]]:
+def _pair(credentials: CredentialsFor) -> Callable[[str], Awaitable[tuple[str, str]]]:
     """Find a registry's user and password, or a refresh token alone, as sessions give them."""
 
-    def found(host: str) -> tuple[str, str]:
-        who = credentials("docker.io" if host == HUB_KEY else host)
+    async def found(host: str) -> tuple[str, str]:
+        who = await credentials("docker.io" if host == HUB_KEY else host)
         return (who.username, who.password) if who.username else ("", who.identitytoken)
 
     return found

@@ -188,7 +188,7 @@ class Engine:
         self.registries = Registries(services, self.images, database)
         self._closers.push_async_callback(self.registries.close)
         self.builds = Builds(services, self.containers, self.registries, database)
-        self._closers.callback(self.builds.close)
+        self._closers.push_async_callback(self.builds.close)
         self.disk_usages = DiskUsages(
             services, self.containers, self.images, self.volumes, self.builds
         )

@@ -1,0 +1,237 @@
+"""The Control service: what clients build, look at and clean up through."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+from pier.build.progress import Work, working
+from pier.build.result import BuildResult, Order
+from pier.buildkit import attributes
+from pier.buildkit.details import solve_error
+from pier.buildkit.history import History
+from pier.buildkit.jobs import Job, Jobs
+from pier.buildkit.messages import control
+from pier.buildkit.messages.ops import Platform
+from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
+from pier.buildkit.sessions import Sessions
+from pier.buildkit.solve import DockerfileSolve, check_frontend
+from pier.buildkit.trees import Trees
+from pier.buildkit.workshop import CacheUse, Workshop
+from pier.errors import InvalidParameter, Unsupported
+from pier.grpc.server import Call, Method
+from pier.model.gotime import now_ns
+from pier.model.platform import host_platform
+
+SERVICE = "/moby.buildkit.v1.Control"
+VERSION = BuildkitVersion(package="github.com/moby/buildkit", version="v0.25.1")
+_GATEWAY = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
+
+
+class Control:
+    def __init__(
+        self,
+        workshop: Workshop,
+        sessions: Sessions,
+        jobs: Jobs,
+        trees: Trees,
+        history: History,
+        worker_id: str,
+    ) -> None:
+        self._workshop = workshop
+        self._sessions = sessions
+        self._jobs = jobs
+        self._trees = trees
+        self._history = history
+        self._worker_id = worker_id
+
+    def methods(self) -> dict[str, Method]:
+        table = {
+            "Solve": Method(control.SolveRequest, self.solve),
+            "Status": Method(control.StatusRequest, self.status),
+            "ListWorkers": Method(control.ListWorkersRequest, self.list_workers),
+            "Info": Method(control.InfoRequest, self.info),
+            "DiskUsage": Method(control.DiskUsageRequest, self.disk_usage),
+            "Prune": Method(control.PruneRequest, self.prune),
+            "ListenBuildHistory": Method(control.BuildHistoryRequest, self._history.listen),
+            "UpdateBuildHistory": Method(control.UpdateBuildHistoryRequest, self._history.update),
+        }
+        return {f"{SERVICE}/{name}": method for name, method in table.items()}
+
+    # Building
+
+    async def solve(self, call: Call, request: control.SolveRequest) -> control.SolveResponse:
+        """Build and export. With no frontend the client has its own, which drives the gateway."""
+        async with self._jobs.running(request.Ref) as job:
+            job.request = request
+            if request.Internal:
+                return control.SolveResponse(await self._solved(job, request))
+            with self._history.recorded(job) as record:
+                record.ExporterResponse = await self._solved(job, request)
+                return control.SolveResponse(dict(record.ExporterResponse))
+
+    async def _solved(self, job: Job, request: control.SolveRequest) -> dict[str, str]:
+        if request.definition is not None and request.definition.ops:
+            raise Unsupported("building of a raw LLB definition is not supported by pierd yet")
+        if request.Frontend:
+            ref = await self.load(job, request.Frontend, request.FrontendAttrs, {})
+        else:
+            given = await job.returned
+            found = given.ref or (next(iter(given.refs.refs.values())) if given.refs else None)
+            ref = found.id if found is not None else ""
+        orders = _orders(request)
+        if not ref:
+            return {}
+        solve = job.solve_of(ref)
+        result = await solve.result()
+        answer: dict[str, str] = {}
+        for order in orders:
+            name = _EXPORTING.get(order.type, "exporting")
+            with working(job.board, name, key=job.ref) as work:
+                answer |= await self._exported(job, work, order, result)
+        return answer
+
+    async def _exported(
+        self, job: Job, work: Work, order: Order, result: BuildResult
+    ) -> dict[str, str]:
+        session = self._sessions.find(job.request.Session)
+        try:
+            exporter = self._workshop.exporter(order.type)
+            return await exporter.export(result, order, session, work)
+        except Exception as exc:
+            raise solve_error(exc, source=None, places=()) from exc
+
+    async def load(
+        self,
+        job: Job,
+        frontend: str,
+        values: Mapping[str, str],
+        inputs: Mapping[str, object],
+    ) -> str:
+        """Read a Dockerfile and begin to build; return the reference of what it comes to."""
+        check_frontend(frontend, values)
+        if inputs:
+            raise Unsupported("inputs of a frontend are not supported by pierd yet")
+        session = await self._sessions.wait(job.request.Session)
+        merged = {**job.request.FrontendAttrs, **values}
+        wanted = attributes.read(merged, session, job.request.Entitlements)
+        solve = DockerfileSolve(self._workshop, self._trees, session, wanted, job.board)
+        ref = f"{job.ref}-{len(job.solves)}"
+        job.solves[ref] = solve
+        await solve.load(ref)
+        solve.start()
+        return ref
+
+    async def status(self, call: Call, request: control.StatusRequest) -> None:
+        if (stored := self._history.status_of(request.Ref)) is not None:
+            await call.send(stored)
+            return
+        job = await self._jobs.wait(request.Ref)
+        async for response in job.board.listen():
+            await call.send(response)
+
+    # What there is
+
+    async def list_workers(
+        self, call: Call, request: control.ListWorkersRequest
+    ) -> control.ListWorkersResponse:
+        return control.ListWorkersResponse([worker(self._worker_id)])
+
+    async def info(self, call: Call, request: control.InfoRequest) -> control.InfoResponse:
+        return control.InfoResponse(VERSION)
+
+    async def disk_usage(
+        self, call: Call, request: control.DiskUsageRequest
+    ) -> control.DiskUsageResponse:
+        before = now_ns() - request.ageLimit if request.ageLimit else None
+        records = [use for use in await self._workshop.usage() if _fits(use, request.filter)]
+        return control.DiskUsageResponse(
+            [_record(use) for use in records if before is None or use.used_at < before]
+        )
+
+    async def prune(self, call: Call, request: control.PruneRequest) -> None:
+        """Sizes to keep are not heeded by what is unused: it goes, as far as its age allows."""
+        if request.reservedSpace or request.maxUsedSpace or request.minFreeSpace:
+            raise Unsupported("pruning to a size is not supported by pierd yet")
+        if request.filter:
+            raise Unsupported(f"filter {request.filter[0]} is not supported by pierd yet")
+        until = time.time_ns() - request.keepDuration if request.keepDuration else None
+        for use in await self._workshop.prune(everything=request.all, until=until):
+            await call.send(_record(use))
+
+
+def worker(worker_id: str) -> WorkerRecord:
+    host = host_platform()
+    return WorkerRecord(
+        ID=worker_id,
+        Labels={_GATEWAY: ""},
+        platforms=[Platform(Architecture=host.architecture, OS=host.os, Variant=host.variant)],
+        gCPolicy=[GCPolicy(all=True)],
+        buildkitVersion=VERSION,
+    )
+
+
+_EXPORTING = {
+    "moby": "exporting to image",
+    "image": "exporting to image",
+    "docker": "exporting to docker image format",
+    "oci": "exporting to oci image format",
+    "local": "exporting to client directory",
+    "tar": "exporting to client tarball",
+}
+
+
+def _orders(request: control.SolveRequest) -> list[Order]:
+    """What is to be exported; the first one also stands in fields of older clients."""
+    found = [
+        Order(exporter.Type, exporter.Attrs, str(number))
+        for number, exporter in enumerate(request.Exporters)
+    ]
+    if not found and request.ExporterDeprecated:
+        found = [Order(request.ExporterDeprecated, request.ExporterAttrsDeprecated, "")]
+    return found
+
+
+def _record(use: CacheUse) -> control.UsageRecord:
+    return control.UsageRecord(
+        ID=use.id,
+        Mutable=use.kind != "regular",
+        InUse=use.in_use,
+        Size=use.size,
+        CreatedAt=use.created_at,
+        LastUsedAt=use.used_at,
+        UsageCount=use.uses,
+        Description=use.description,
+        RecordType=use.kind,
+        Shared=use.shared,
+        Parents=list(use.parents),
+    )
+
+
+_FILTER = re.compile(r"(\w+)(==|!=|~=)(.*)")
+
+
+def _fits(use: CacheUse, filters: Sequence[str]) -> bool:
+    """Containerd's filters: those of one string are all to fit, of several strings any."""
+    if not filters:
+        return True
+    return any(all(_fits_one(use, part) for part in text.split(",")) for text in filters)
+
+
+def _fits_one(use: CacheUse, text: str) -> bool:
+    found = _FILTER.fullmatch(text)
+    if found is None:
+        raise InvalidParameter(f"filters: parse error: [{text}]")
+    key, operator, wanted = found.groups()
+    values = {
+        "id": use.id,
+        "type": use.kind,
+        "description": use.description,
+        "inuse": str(use.in_use).lower(),
+        "shared": str(use.shared).lower(),
+        "mutable": str(use.kind != "regular").lower(),
+        "private": str(not use.shared).lower(),
+    }
+    value = values.get(key, "")
+    if operator == "~=":
+        return re.search(wanted, value) is not None
+    return (value == wanted) == (operator == "==")

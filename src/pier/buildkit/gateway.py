@@ -1,0 +1,90 @@
+"""The LLBBridge service: what a frontend on the client's side asks while its build is going on.
+
+buildx is such a frontend: it opens a build without one (`Control.Solve`), asks here for the
+Dockerfile to be solved, and returns what that came to. The build is named in a header.
+"""
+
+from pier.buildkit.caps import FRONTEND, LLB, caps
+from pier.buildkit.control import Control, worker
+from pier.buildkit.jobs import Job, Jobs
+from pier.buildkit.messages import gateway
+from pier.errors import InvalidParameter, Unsupported
+from pier.grpc.server import Call, Method
+from pier.grpc.status import GrpcError
+
+SERVICE = "/moby.buildkit.v1.frontend.LLBBridge"
+BUILD_ID = "buildkit-controlapi-buildid"
+
+
+class Gateway:
+    def __init__(self, control: Control, jobs: Jobs, worker_id: str) -> None:
+        self._control = control
+        self._jobs = jobs
+        self._worker_id = worker_id
+
+    def methods(self) -> dict[str, Method]:
+        table = {
+            "Ping": Method(gateway.PingRequest, self.ping),
+            "Solve": Method(gateway.SolveRequest, self.solve),
+            "Return": Method(gateway.ReturnRequest, self.give_back),
+            "Inputs": Method(gateway.InputsRequest, self.inputs),
+            "Warn": Method(gateway.WarnRequest, self.warn),
+            "Evaluate": Method(gateway.EvaluateRequest, self.evaluate),
+            "NewContainer": Method(gateway.NewContainerRequest, self.new_container),
+        }
+        return {f"{SERVICE}/{name}": method for name, method in table.items()}
+
+    async def _job(self, call: Call) -> Job:
+        ref = call.value(BUILD_ID)
+        if not ref:
+            raise InvalidParameter("no buildid found in context")
+        return await self._jobs.wait(ref)
+
+    async def ping(self, call: Call, request: gateway.PingRequest) -> gateway.PongResponse:
+        await self._job(call)
+        return gateway.PongResponse(caps(FRONTEND), caps(LLB), [worker(self._worker_id)])
+
+    async def solve(self, call: Call, request: gateway.SolveRequest) -> gateway.SolveResponse:
+        job = await self._job(call)
+        if request.definition is not None and request.definition.ops:
+            raise Unsupported("building of a raw LLB definition is not supported by pierd yet")
+        if not request.Frontend:
+            return gateway.SolveResponse(result=gateway.Result(ref=gateway.Ref()))
+        ref = await self._control.load(
+            job, request.Frontend, request.FrontendOpt, request.FrontendInputs
+        )
+        if request.Evaluate:
+            await job.solve_of(ref).result()
+        return gateway.SolveResponse(result=gateway.Result(ref=gateway.Ref(id=ref)))
+
+    async def give_back(self, call: Call, request: gateway.ReturnRequest) -> gateway.ReturnResponse:
+        job = await self._job(call)
+        if job.returned.done():
+            raise InvalidParameter("the build has a result already")
+        if request.error is not None and request.error.code:
+            error = request.error
+            job.returned.set_exception(GrpcError(error.code, error.message, error.details))
+        else:
+            job.returned.set_result(request.result or gateway.Result())
+        return gateway.ReturnResponse()
+
+    async def inputs(self, call: Call, request: gateway.InputsRequest) -> gateway.InputsResponse:
+        await self._job(call)
+        return gateway.InputsResponse()
+
+    async def warn(self, call: Call, request: gateway.WarnRequest) -> gateway.WarnResponse:
+        await self._job(call)
+        return gateway.WarnResponse()
+
+    async def evaluate(
+        self, call: Call, request: gateway.EvaluateRequest
+    ) -> gateway.EvaluateResponse:
+        job = await self._job(call)
+        if request.Ref:
+            await job.solve_of(request.Ref).result()
+        return gateway.EvaluateResponse()
+
+    async def new_container(
+        self, call: Call, request: gateway.NewContainerRequest
+    ) -> gateway.NewContainerResponse:
+        raise Unsupported("containers of frontends are not supported by pierd")

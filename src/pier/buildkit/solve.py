@@ -1,0 +1,130 @@
+"""One build as BuildKit's clients ask for it: the Dockerfile read at once, the rest when it is wanted."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pier.build.builder import Build
+from pier.build.context_paths import context_paths
+from pier.build.dockerfile.errors import DockerfileError
+from pier.build.export.exporter import credentials_of
+from pier.build.progress import Place, Source
+from pier.build.result import BuildResult
+from pier.build.several import read_all, run_all
+from pier.build.threads import finished
+from pier.buildkit.attributes import Wanted
+from pier.buildkit.board import Board
+from pier.buildkit.context import SessionContext
+from pier.buildkit.details import solve_error
+from pier.buildkit.session import Session
+from pier.buildkit.trees import Trees
+from pier.buildkit.workshop import Workshop
+from pier.errors import InvalidParameter, PierError, Unsupported
+from pier.registry.credentials import Credentials
+
+
+class DockerfileSolve:
+    """`load` reads the Dockerfile, `result` builds. `close` ends it, whatever it is doing."""
+
+    def __init__(
+        self, workshop: Workshop, trees: Trees, session: Session, wanted: Wanted, board: Board
+    ) -> None:
+        self._session = session
+        self._wanted = wanted
+        self._board = board
+        self._shop = workshop.shop(self._credentials)
+        self._context = SessionContext(
+            workshop.root,
+            session,
+            trees,
+            self._shop,
+            key=wanted.context_key,
+            dockerfile_key=wanted.dockerfile_key,
+        )
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(self._context)
+        self._builds: Sequence[Build] = ()
+        self._task: asyncio.Task[BuildResult] | None = None
+        self._source: Source | None = None
+        self._key = ""
+
+    async def load(self, key: str) -> None:
+        """Read the Dockerfile; raise GrpcError for what is wrong with it. `key` names the build."""
+        self._key = key
+        options = self._wanted.options
+        context = self._context
+        try:
+            if self._wanted.context:
+                await context.fetch(self._wanted.context, options, self._board, key)
+            else:
+                await context.load(options.dockerfile, self._board, key)
+            read = partial(read_all, self._shop, context, options)
+            self._builds = await finished(self._shop.executor, read)
+            self._source = Source(context.dockerfile, self._builds[0].source.encode())
+            context.follow = context_paths(self._builds[0].plan)
+        except PierError as exc:
+            self._source = self._source or Source(context.dockerfile, context.text)
+            raise self._failed(exc) from exc
+
+    async def _credentials(self, domain: str) -> Credentials:
+        return await credentials_of(self._session, domain)
+
+    def start(self) -> None:
+        """Begin to build, if that is not under way."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="build")
+
+    async def result(self) -> BuildResult:
+        """Build, once, however many ask. Raises GrpcError with the failing line."""
+        self.start()
+        assert self._task is not None
+        return await asyncio.shield(self._task)
+
+    async def _run(self) -> BuildResult:
+        pins = self._stack.enter_context(self._shop.store.pinned())
+        try:
+            return await run_all(
+                *(self._builds, self._wanted.options, _nobody, pins),
+                progress=self._board,
+                key=self._key,
+            )
+        except PierError as exc:
+            raise self._failed(exc) from exc
+
+    def _failed(self, exc: Exception) -> Exception:
+        places: Sequence[Place] = ()
+        vertex = ""
+        failures = (build.failure_of(exc) for build in self._builds)
+        failure = next(filter(None, failures), None)
+        if failure is not None:
+            places = [Place(failure.step.first, failure.step.last)]
+            vertex = failure.vertex
+        elif isinstance(exc, DockerfileError) and exc.line:
+            places = [Place(exc.line, exc.last_line)]
+        return solve_error(exc, source=self._source, places=places, vertex=vertex)
+
+    async def close(self) -> None:
+        """End it and let go of what it holds. A second call does nothing."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.exception()  # looked at
+        await self._context.stop()
+        self._stack.close()
+
+
+def _nobody(_record: Mapping[str, Any]) -> None:
+    """The classic stream, which nobody reads here."""
+
+
+def check_frontend(name: str, attributes: Mapping[str, str]) -> None:
+    """Raise for a frontend that is not built in."""
+    source = attributes.get("source", "") if name == "gateway.v0" else ""
+    syntax = attributes.get("build-arg:BUILDKIT_SYNTAX", source)
+    if name not in ("dockerfile.v0", "gateway.v0"):
+        raise InvalidParameter(f"invalid frontend: {name}")
+    if syntax and not syntax.removeprefix("docker.io/").startswith("docker/dockerfile"):
+        raise Unsupported(f"frontend {syntax} is not supported: pierd builds Dockerfiles itself")

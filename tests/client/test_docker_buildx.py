@@ -1,0 +1,236 @@
+"""The genuine docker-buildx over BuildKit's gRPC: `docker build` as most people run it."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine_process import Client, wait_until
+
+
+def find_plugins() -> str | None:
+    """The directory with the plugins, None when there is none."""
+    given = os.environ.get("PIER_DOCKER_PLUGINS", "")
+    peers = os.environ.get("PIER_PEERS_ROOT", "")
+    for path in (given, f"{peers}/usr/libexec/docker/cli-plugins" if peers else ""):
+        if path and os.path.exists(f"{path}/docker-buildx"):
+            return path
+    return None
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of docker with the plugins in it."""
+    found = find_plugins()
+    if found is None:
+        pytest.skip("no docker-buildx: PIER_DOCKER_PLUGINS names no directory with it")
+    config = tmp_path_factory.mktemp("config")
+    os.symlink(found, config / "cli-plugins")
+    return config
+
+
+@pytest.fixture
+def buildx(docker: Client, plugins: Path) -> Iterator[Client]:
+    environment = {k: v for k, v in docker.env.items() if k != "DOCKER_BUILDKIT"}
+    client = Client(docker.command, {**environment, "DOCKER_CONFIG": str(plugins)})
+    before = set(docker("images", "-aq").stdout.split())
+    yield client
+    docker("builder", "prune", "-af")
+    left = [i for i in docker("images", "-aq").stdout.split() if i not in before]
+    if left:
+        docker("rmi", "-f", *left, check=False)
+    shutil.rmtree(plugins / "buildx", ignore_errors=True)
+
+
+class Context:
+    def __init__(self, buildx: Client, image: str, directory: Path) -> None:
+        self.buildx = buildx
+        self.image = image
+        self.directory = directory / "context"
+        self.directory.mkdir()
+
+    def file(self, name: str, content: str = "x\n") -> Path:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def build(self, text: str, *flags: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        self.file("Dockerfile", text.replace("BASE", self.image))
+        words = ("build", "--progress=plain", *flags, str(self.directory))
+        return self.buildx(*words, check=check)
+
+
+@pytest.fixture
+def context(buildx: Client, image: str, tmp_path: Path) -> Context:
+    return Context(buildx, image, tmp_path)
+
+
+def steps(output: str) -> dict[str, str]:
+    """How each step ended, by its name: DONE, CACHED or ERROR."""
+    names: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for line in output.splitlines():
+        number, _, rest = line.partition(" ")
+        if not number.startswith("#"):
+            continue
+        if number not in names:
+            names[number] = rest
+        elif (word := rest.split(" ")[0].rstrip(":")) in ("DONE", "CACHED", "ERROR"):
+            found[names[number]] = word
+    return found
+
+
+def test_build(context: Context, docker: Client, tmp_path: Path) -> None:
+    context.file("a.txt", "hello\n")
+    context.file("b.log")
+    context.file(".dockerignore", "*.log\n")
+    text = "FROM BASE\nARG WHO\nWORKDIR /srv\nCOPY . .\nRUN echo to $WHO >> a.txt; echo oops >&2\n"
+    metadata, iid = tmp_path / "metadata", tmp_path / "iid"
+    done = context.build(
+        text,
+        *("-t", "made/one", "-t", "made/two:2", "--build-arg", "WHO=you", "--label", "a=b"),
+        *("--metadata-file", str(metadata), "--iidfile", str(iid)),
+    )
+    image = json.loads(docker("inspect", "made/one").stdout)[0]
+    assert sorted(image["RepoTags"]) == ["made/one:latest", "made/two:2"]
+    assert image["Config"]["Labels"] == {"a": "b"}
+    assert iid.read_text() == image["Id"]
+    facts = json.loads(metadata.read_text())
+    assert facts["containerimage.digest"] == image["Id"]
+    assert facts["containerimage.config.digest"] == image["Id"]
+    assert facts["buildx.build.ref"].startswith("default/default/")
+    names = steps(done.stderr)
+    assert names["[2/4] WORKDIR /srv"] == "DONE"
+    assert names["[4/4] RUN echo to you >> a.txt; echo oops >&2"] == "DONE"
+    assert "oops" in done.stderr
+    assert f"writing image {image['Id']} done" in done.stderr
+    listed = docker("run", "--rm", "made/one", "sh", "-c", "cat a.txt; ls -a").stdout
+    assert listed.split() == [
+        "hello",
+        "to",
+        "you",
+        ".",
+        "..",
+        ".dockerignore",
+        "Dockerfile",
+        "a.txt",
+    ]
+
+
+def test_what_did_not_change_is_cached_and_not_sent(context: Context) -> None:
+    for number in range(20):
+        context.file(f"files/{number}", "y" * 5000)
+    text = "FROM BASE\nCOPY files /files\nRUN cat /files/* | wc -c\n"
+    first = context.build(text)
+    assert steps(first.stderr)["[2/3] COPY files /files"] == "DONE"
+    again = context.build(text)
+    assert steps(again.stderr)["[2/3] COPY files /files"] == "CACHED"
+    assert steps(again.stderr)["[3/3] RUN cat /files/* | wc -c"] == "CACHED"
+    (context.directory / "files/3").write_text("z" * 2500)
+    (context.directory / "files/7").unlink()
+    (context.directory / "files/8").unlink()
+    os.symlink("9", context.directory / "files/8")
+    changed = context.build(text)
+    assert steps(changed.stderr)["[2/3] COPY files /files"] == "DONE"
+    assert str(17 * 5000 + 2500 + 5000) in changed.stderr
+    (sent,) = [line for line in changed.stderr.splitlines() if "transferring context: " in line][
+        -1:
+    ]
+    assert sent.split(": ")[1].split()[0].endswith("kB")
+    assert float(sent.split(": ")[1].split("kB")[0]) < 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "marked"),
+    [
+        (
+            "FROM BASE\nRUN echo said && exit 3\n",
+            'process "/bin/sh -c echo said && exit 3" did not complete successfully: exit code: 3',
+            "2 | >>> RUN echo said && exit 3",
+        ),
+        (
+            "FROM BASE\nCOPPY a b\n",
+            "dockerfile parse error on line 2: unknown instruction: COPPY (did you mean COPY?)",
+            "2 | >>> COPPY a b",
+        ),
+        (
+            "FROM BASE\nRUN --mount=type=secret,id=s,required=true true\n",
+            "secret s: not found",
+            "2 | >>> RUN --mount=type=secret",
+        ),
+    ],
+)
+def test_errors_show_the_line(context: Context, text: str, message: str, marked: str) -> None:
+    done = context.build(text, check=False)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith(f"ERROR: failed to build: failed to solve: {message}")
+    assert marked in done.stderr
+
+
+def test_no_dockerfile(context: Context) -> None:
+    done = context.build("FROM BASE\n", "-f", str(context.directory / "other"), check=False)
+    assert "failed to read dockerfile: open other: no such file or directory" in done.stderr
+
+
+def test_secrets(context: Context, docker: Client, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s3cr3t\x00\xff")
+    text = (
+        "FROM BASE\n"
+        "RUN --mount=type=secret,id=s wc -c < /run/secrets/s > /size\n"
+        "RUN --mount=type=secret,id=none test ! -e /run/secrets/none\n"
+    )
+    context.build(text, "--secret", f"id=s,src={secret}", "-t", "made/secret")
+    done = docker("run", "--rm", "made/secret", "sh", "-c", "cat /size; ls /run/secrets 2>&1 || :")
+    assert done.stdout.split()[0] == "8"
+    assert "secrets: No such file" in done.stdout
+
+
+def test_names_that_are_not_ascii(context: Context, docker: Client) -> None:
+    context.file("d/ü file", "odd\n")
+    context.build('FROM BASE\nCOPY ["d/ü file", "/x"]\n', "-t", "made/odd")
+    assert docker("run", "--rm", "made/odd", "cat", "/x").stdout == "odd\n"
+
+
+def test_stages_and_target(context: Context, docker: Client) -> None:
+    text = (
+        "FROM BASE AS one\nRUN echo 1 > /one\n"
+        "FROM BASE AS two\nCOPY --from=one /one /two\n"
+        "FROM BASE AS never\nRUN exit 1\n"
+    )
+    done = context.build(text, "--target", "two", "-t", "made/target")
+    names = steps(done.stderr)
+    assert names["[one 2/2] RUN echo 1 > /one"] == "DONE"
+    assert names["[two 2/2] COPY --from=one /one /two"] == "DONE"
+    assert docker("run", "--rm", "made/target", "cat", "/two").stdout == "1\n"
+
+
+def test_the_client_goes_away(context: Context, docker: Client) -> None:
+    context.file("Dockerfile", f"FROM {context.image}\nRUN echo begun; sleep 600\n")
+    client = context.buildx.popen("build", "--progress=plain", str(context.directory))
+    assert client.stderr is not None
+    for line in client.stderr:
+        if b" begun" in line and b"RUN" not in line:
+            break
+    client.kill()
+    client.communicate()
+    # A step's container is removed with its build, so an empty list is the end of it.
+    wait_until(lambda: not docker("ps", "-aq").stdout.split(), "the step goes with the client")
+
+
+def test_what_there_is_about_builders(context: Context, buildx: Client) -> None:
+    context.build("FROM BASE\nRUN echo cached > /it\n")
+    inspected = buildx("buildx", "inspect").stdout
+    assert "Driver:" in inspected
+    assert "running" in inspected
+    listed = buildx("buildx", "ls").stdout
+    assert "default" in listed
+    usage = buildx("buildx", "du").stdout
+    assert "Total:" in usage
+    newest = buildx("buildx", "history", "ls").stdout.splitlines()[1:]
+    assert any("Completed" in line for line in newest)
