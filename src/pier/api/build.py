@@ -13,9 +13,11 @@ from pier.api.call import Call
 from pier.api.router import Routes
 from pier.api.streaming import BINARY, send_bytes, send_transfer
 from pier.build.attest.provenance import check_fields
-from pier.build.options import BuildOptions, Limits
+from pier.build.options import NETWORK_HOST, BuildOptions, Limits
 from pier.build.result import Order
+from pier.build.session import ClientSession
 from pier.engine.body_reader import BodyReader
+from pier.engine.own_builds import Asked
 from pier.errors import InvalidParameter, Unsupported
 from pier.model.container import Ulimit
 from pier.model.filters import Filters
@@ -45,6 +47,7 @@ async def build(call: Call) -> web.StreamResponse:
         credentials,
         is_dockerfile=content_type == "text/plain",
         remote=call.text("remote"),
+        asked=Asked(progress=call.flag("pier.progress"), call=call.text("pier.call")),
     )
     return await send_transfer(call, lines)
 
@@ -88,12 +91,24 @@ def _options(call: Call) -> BuildOptions:
             shm_size=call.integer("shmsize") or 0,
             ulimits=_json(call, "ulimits", list[Ulimit]) or [],
         ),
+        session=_session(call),
+        allowed=_json(call, "pier.allow", list[str]) or [NETWORK_HOST],
+        uncached=_json(call, "pier.no-cache-filter", list[str]) or [],
+        contexts=_json(call, "pier.contexts", dict[str, str]) or {},
+        explain=call.flag("pier.explain"),
+        shell_on_error=call.text("pier.on-error") == "shell",
         use_cache=not call.flag("nocache"),
         pull=call.flag("pull"),
         remove=call.flag("rm", default=True),
         force_remove=call.flag("forcerm"),
         quiet=call.flag("q"),
     )
+
+
+def _session(call: Call) -> ClientSession | None:
+    """Raises NotFound."""
+    identity = call.text("pier.session")
+    return call.engine.builds.sessions.get(identity) if identity else None
 
 
 def _platforms(call: Call) -> list[Platform]:

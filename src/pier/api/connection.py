@@ -20,7 +20,8 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_PENDING_BYTES = 64 << 10
 
 _HIJACK = re.compile(
-    rb"POST (?:/v[0-9.]+)?/(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start|grpc|session)"
+    rb"POST (?:/v[0-9.]+)?/(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start|grpc|session"
+    rb"|pier/build/session)"
     rb"(?:\?[^ ]*)? HTTP/1\.1\r\n"
 )
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)

@@ -11,6 +11,7 @@ from aiohttp import web
 from pier.api import (
     archive,
     build,
+    build_session,
     buildkit,
     containers,
     egress,
@@ -53,6 +54,7 @@ class ApiServer:
             containers.ROUTES,
             archive.ROUTES,
             build.ROUTES,
+            build_session.ROUTES,
             buildkit.ROUTES,
             egress.ROUTES,
             execs.ROUTES,

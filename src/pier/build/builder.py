@@ -126,15 +126,19 @@ class Build:
         `key` tells the build's vertexes from those of others.
         """
         self._key = key
-        with self._shop.store.pinned() as pins:
-            epoch = self._arguments.epoch
-            self._job = Job(
-                self._options, self._context, self._file.escape, epoch, pins, progress, []
-            )
+        shop = self._shop
+        with shop.store.pinned() as result:
             try:
-                return await self._run(tell)
+                with shop.store.pinned() as pins:
+                    epoch = self._arguments.epoch
+                    self._job = Job(
+                        self._options, self._context, self._file.escape, epoch, pins, progress, []
+                    )
+                    image = await self._run(tell)
+                    result.add(*image.chain_ids, *image.blobs)
             finally:
-                await self._contexts.close(self._shop.store)
+                await self._contexts.close(shop.store, shop.runner.discard)
+            return image
 
     async def _run(self, tell: Tell) -> Image:
         outputs = [Output(tell) for _ in self.plan.stages]

@@ -10,6 +10,8 @@ class StepFailed(Internal):
     def __init__(self, command: str, code: int) -> None:
         super().__init__(f"The command '{command}' returned a non-zero code: {code}")
         self.code = code
+        self.process = f'process "{command}" did not complete successfully: exit code: {code}'
+        """The same in BuildKit's words."""
 
 
 class BuildFailed(InvalidParameter):

@@ -71,8 +71,8 @@ class NamedContexts:
             self._made[key] = asyncio.create_task(work, name=f"build context {name}")
         return await asyncio.shield(self._made[key])
 
-    async def close(self, store: ImageStore) -> None:
-        """End what is under way, and remove what nothing was built on."""
+    async def close(self, store: ImageStore, discard: Callable[[Image], None]) -> None:
+        """End what is under way, and remove what nothing was built on, by `discard`."""
         for task in self._made.values():
             task.cancel()
         if self._made:
@@ -83,8 +83,8 @@ class NamedContexts:
         for image_id in self._own:
             if image_id in store and not store.children(image_id):
                 image = store.get(image_id)
-                if not image.references:
-                    store.delete(image, in_use=image.chain_ids)
+                if not image.references and not store.is_pinned(image_id):
+                    discard(image)
 
     async def _make(self, name: str, value: str, platform: Platform, means: Means) -> Image:
         if value.startswith(DOCKER_IMAGE):

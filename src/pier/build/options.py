@@ -35,6 +35,8 @@ class BuildOptions(Struct, frozen=True):
     "network.host", "security.insecure". `uncached` are stages that take nothing from the cache
     (--no-cache-filter), by name or number.
     `contexts` are named contexts, see `named`.
+    `explain` tells why steps missed the cache; `shell_on_error` lets the client into a step that
+    failed.
     `remove` takes the containers of steps away that succeeded, `force_remove` all of them.
 
     `platforms` are several to be built for, instead of `platform`; `is_list` makes an index of one
@@ -58,6 +60,8 @@ class BuildOptions(Struct, frozen=True):
     allowed: Collection[str] = (NETWORK_HOST,)
     uncached: Collection[str] = ()
     contexts: Mapping[str, str] = {}
+    explain: bool = False
+    shell_on_error: bool = False
     use_cache: bool = True
     pull: bool = False
     remove: bool = True

@@ -6,18 +6,14 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from functools import partial
-from typing import Self
 
 from pier.build.channels import Channel, Channels, Refused
 from pier.build.context import unpack_archive
 from pier.build.session import FileWriter
-from pier.errors import NotFound
-from pier.storage.diff import layer_tar
+from pier.errors import NotFound, Unsupported
 
 MAX_SECRET = 500 << 10  # as BuildKit's
 _CHUNK = 64 << 10
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class PierSession:
@@ -56,9 +52,8 @@ class PierSession:
         return theirs
 
     async def credentials(self, host: str) -> tuple[str, str]:
-        async with self._channels.asking({"kind": "credentials", "host": host}) as channel:
-            user, _, secret = (await channel.read_all(1 << 20)).decode().partition("\n")
-        return user, secret
+        """None: the request that began the build has brought them all."""
+        return "", ""
 
     async def local(
         self,
@@ -88,24 +83,10 @@ class PierSession:
         return total
 
     async def send_tree(self, exporter: str, directory: str) -> None:
-        question = {"kind": "tree", "id": exporter}
-        loop = asyncio.get_running_loop()
-        fd = os.open(directory, _DIRECTORY)
-        try:
-            async with self._channels.asking(question) as channel:
-                pieces = iter(layer_tar(fd))
-                while piece := await loop.run_in_executor(
-                    self._executor, partial(next, pieces, b"")
-                ):
-                    await channel.write(piece)
-                await channel.end()
-                await channel.read_all(0)
-        finally:
-            os.close(fd)
+        raise Unsupported("this client fetches what a build exports")
 
     async def send_file(self, exporter: str, attributes: Mapping[str, str]) -> FileWriter:
-        question = {"kind": "file", "id": exporter, "attributes": dict(attributes)}
-        return _Writer(self._channels, question)
+        raise Unsupported("this client fetches what a build exports")
 
     async def _relay(self, name: str, ours: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -127,31 +108,6 @@ class PierSession:
             ):
                 both.create_task(up(channel))
                 both.create_task(down(channel))
-
-
-class _Writer:
-    """A file at the client; see `build.session.FileWriter`."""
-
-    def __init__(self, channels: Channels, question: Mapping[str, object]) -> None:
-        self._asking = channels.asking(question)
-        self._channel: Channel | None = None
-
-    async def __aenter__(self) -> Self:
-        self._channel = await self._asking.__aenter__()
-        return self
-
-    async def write(self, data: bytes) -> None:
-        assert self._channel is not None
-        await self._channel.write(data)
-
-    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
-        assert self._channel is not None
-        try:
-            if kind is None:
-                await self._channel.end()
-                await self._channel.read_all(0)
-        finally:
-            await self._asking.__aexit__(None, None, None)
 
 
 class PierSessions:

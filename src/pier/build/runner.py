@@ -74,3 +74,7 @@ class StepRunner(Protocol):
     async def pull(self, name: str, platform: Platform | None, tell: Tell) -> None:
         """Pull an image; `tell` hears of the progress. Raises PierError."""
         ...
+
+    def discard(self, image: Image) -> None:
+        """Delete an image that nothing was built on and nobody has named."""
+        ...

@@ -1,39 +1,60 @@
-"""`pier build`: a directory's files are sent to the engine, which makes an image of them."""
+"""`pier build`: a context is sent to the engine, or fetched by it, and becomes an image.
+
+What the engine's classic route does not know is in parameters that begin with `pier.` (docs/build.md).
+"""
 
 import os
 import sys
 
 from pier.cli import kinds
+from pier.cli.build_context import body_of, is_remote
 from pier.cli.command import Command
-from pier.cli.errors import Failure
+from pier.cli.errors import Exit, Failure
 from pier.cli.flags import Flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import io
-    from collections.abc import Iterator
-    from typing import IO, Any
+    from typing import Any
 
+    from pier.cli.build_outputs import Outputs
+    from pier.cli.build_show import Show
     from pier.cli.command import Context
     from pier.cli.flags import Options
     from pier.cli.http import Response
-    from pier.cli.ignore import Ignore
 
-_IGNORE_FILE = ".dockerignore"
+_PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet")
+_CALLS = ("build", "check", "lint", "outline", "targets")
 
 
 def _build(context: "Context", options: "Options") -> None:
     import json
 
-    if options.list("output"):
-        raise Failure("-o is not supported yet: the image is kept by the engine; see `pier save`")
-    progress = options.text("progress")
-    if progress not in ("auto", "plain", "quiet"):
-        raise Failure(f'invalid progress mode "{progress}": use auto, plain or quiet')
+    from pier.cli import build_show
+    from pier.cli.build_outputs import Outputs
+    from pier.cli.build_session import BuildSession, Sources
+
+    progress = options.text("progress") or os.environ.get("BUILDKIT_PROGRESS", "auto")
+    if progress not in _PROGRESS:
+        raise Failure(f"invalid progress mode {progress}")
+    call = "check" if options.on("check") else options.text("call").partition(",")[0]
+    if call not in _CALLS:
+        raise Failure(f'invalid call "{call}"')
     quiet = options.on("quiet") or progress == "quiet"
-    body, content_type, dockerfile = _body(options.args[0], options.text("file"))
-    query = _query(options) | {"dockerfile": dockerfile}
-    with body:
+    sources, outputs = Sources(), Outputs(options)
+    query = _query(options, outputs) | _own(options, sources)
+    query["pier.call"] = {"build": None, "lint": "check"}.get(call, call)
+    body, content_type = None, ""
+    source = options.args[0]
+    if is_remote(source):
+        query |= {"remote": source, "dockerfile": options.text("file") or None}
+    else:
+        body, content_type, query["dockerfile"] = body_of(source, options.text("file"))
+    session = BuildSession(context.client, sources)
+    show = build_show.make("quiet" if quiet or call != "build" else progress, sys.stderr)
+    try:
+        if sources:
+            session.start()
+            query["pier.session"] = session.id
         response = context.client.request(
             "POST",
             "/build",
@@ -42,33 +63,124 @@ def _build(context: "Context", options: "Options") -> None:
             content_type=content_type,
             headers={"X-Registry-Config": _registries(json)},
         )
-    identifier = _show(response, sys.stderr if quiet else sys.stdout, quiet=quiet)
-    if quiet:
-        print(identifier)
-    if path := options.text("iidfile"):
-        with open(path, "w", encoding="ascii") as file:
-            file.write(identifier)
+        found = _follow(context, response, show, outputs)
+    finally:
+        session.close()
+        if body is not None:
+            body.close()
+    if call != "build":
+        _answer(found, options.text("call").partition("format=")[2], call)
+    outputs.wait()
+    if quiet and found.get("ID"):
+        print(found["ID"])
+    _files(options, found)
 
 
-def _query(options: "Options") -> "dict[str, Any]":
+def _follow(
+    context: "Context", response: "Response", show: "Show", outputs: "Outputs"
+) -> "dict[str, Any]":
+    """Show what the build tells; return its result. Raises Failure for its error."""
+    found: dict[str, Any] = {}
+    failure: dict[str, Any] = {}
+    ended = False
+    try:
+        for record in response.json_lines():
+            if record.get("error"):
+                ended = True
+                show.end(failure)
+                code = (record.get("errorDetail") or {}).get("code") or 1
+                raise Failure(f"failed to solve: {failure.get('reason') or record['error']}", code)
+            if (aux := record.get("aux")) is not None:
+                if told := aux.get("Export"):
+                    outputs.take(context.client, told)
+                found |= {key: value for key, value in aux.items() if value}
+            elif (told := record.get("failure")) is not None:
+                failure = told
+            elif (told := record.get("answer")) is not None:
+                found["answer"] = told
+            elif (told := record.get("shell")) is not None:
+                _enter(context, show, told)
+            else:
+                show.add(record)
+    finally:
+        if not ended:
+            show.end({})
+    return found
+
+
+def _enter(context: "Context", show: "Show", told: "dict[str, Any]") -> None:
+    """Let the user into a step that failed; the build goes on, to its end, after that."""
+    from pier.cli.build_shell import enter
+
+    show.end(told)
+    enter(context.client, str(told["container"]))
+
+
+def _answer(found: "dict[str, Any]", form: str, call: str) -> None:
+    """Print what was asked for instead of a build. Raises Exit for findings."""
     import json
 
+    answer = found.get("answer") or {}
+    count = int(answer.get("count") or 0)
+    if form == "json":
+        print(json.dumps(answer.get("document"), indent=2))
+    elif call in ("check", "lint"):
+        if count:
+            noun = "1 warning has" if count == 1 else f"{count} warnings have"
+            print(f"Check complete, {noun} been found!")
+            sys.stdout.write(str(answer["text"]))
+        else:
+            print("Check complete, no warnings found.")
+    else:
+        sys.stdout.write(str(answer.get("text", "")))
+    if count:
+        sys.stdout.flush()
+        raise Exit(1)
+
+
+def _files(options: "Options", found: "dict[str, Any]") -> None:
+    import json
+
+    if path := options.text("iidfile"):
+        with open(path, "w", encoding="ascii") as file:
+            file.write(str(found.get("ID", "")))
+    if path := options.text("metadata-file"):
+        import base64
+
+        values = dict(found.get("Exported") or {})
+        if "ID" in found:
+            values.setdefault("containerimage.config.digest", found["ID"])
+        if encoded := values.get("containerimage.descriptor"):
+            values["containerimage.descriptor"] = json.loads(base64.b64decode(encoded))
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(values, file, indent=2, sort_keys=True)
+
+
+def _json(value: "Any") -> "str | None":
+    import json
+
+    return json.dumps(value) if value else None
+
+
+def _query(options: "Options", outputs: "Outputs") -> "dict[str, Any]":
+    """Docker's parameters of POST /build, and those that Pier's engine reads in the same way."""
     arguments = {}
     for text in options.list("build-arg"):
         name, equals, value = text.partition("=")
         arguments[name] = value if equals else os.environ.get(name)
     labels = dict(text.partition("=")[::2] for text in options.list("label"))
+    attested = _attested(options)
     return {
         "t": options.list("tag") or None,
         "target": options.text("target") or None,
-        "buildargs": json.dumps(arguments) if arguments else None,
-        "labels": json.dumps(labels) if labels else None,
-        "cachefrom": json.dumps(options.list("cache-from")) if options.list("cache-from") else None,
+        "buildargs": _json(arguments),
+        "labels": _json(labels),
+        "cachefrom": _json(options.list("cache-from")),
         "nocache": options.on("no-cache") or None,
         "pull": options.on("pull") or None,
         "rm": options.on("rm"),
         "forcerm": options.on("force-rm") or None,
-        "platform": options.text("platform") or None,
+        "platform": ",".join(options.list("platform")) or None,
         "networkmode": options.text("network") or None,
         "extrahosts": options.list("add-host") or None,
         "shmsize": options.number("shm-size") or None,
@@ -80,120 +192,43 @@ def _query(options: "Options") -> "dict[str, Any]":
         "cpusetcpus": options.text("cpuset-cpus") or None,
         "cpusetmems": options.text("cpuset-mems") or None,
         "cgroupparent": options.text("cgroup-parent") or None,
-        "ulimits": json.dumps(options.list("ulimit")) if options.list("ulimit") else None,
+        "ulimits": _json(options.list("ulimit")),
+        "outputs": _json(outputs.orders),
+        "provenance": options.text("provenance") or attested.get("provenance"),
+        "sbom": options.text("sbom") or attested.get("sbom"),
     }
 
 
-def _body(source: str, file: str) -> "tuple[IO[bytes], str, str]":
-    """Return what to send, its content type, and the Dockerfile's name in it."""
-    if source == "-":
-        stdin: io.BufferedReader = sys.stdin.buffer  # type: ignore[assignment]
-        head = stdin.peek(512)
-        packed = head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
-        if not packed and b"\0" not in head:
-            return stdin, "text/plain", ""
-        return sys.stdin.buffer, "application/x-tar", file
-    if "://" in source or source.startswith("git@"):
-        raise Failure(f"remote contexts are not supported yet: {source}")
-    if not os.path.isdir(source):
-        raise Failure(
-            f"unable to prepare context: path {source!r} not found"
-            if not os.path.exists(source)
-            else f"unable to prepare context: context must be a directory: {source}"
-        )
-    outside = b""
-    if file == "-":
-        outside, name = sys.stdin.buffer.read(), ".dockerfile.stdin"
-    elif file and os.path.relpath(file, source).startswith(".."):
-        name = f".dockerfile.{os.getpid()}"
-        outside = _read(file)
-    else:
-        name = os.path.relpath(file, source) if file else "Dockerfile"
-        if not file and not os.path.exists(os.path.join(source, name)):
-            name = "dockerfile" if os.path.exists(os.path.join(source, "dockerfile")) else name
-        if not os.path.exists(os.path.join(source, name)):
-            raise Failure(
-                "unable to prepare context: unable to evaluate symlinks in Dockerfile path: "
-                f"lstat {os.path.join(os.path.abspath(source), name)}: no such file or directory"
-            )
-    return _archive(source, name, outside), "application/x-tar", name
+def _attested(options: "Options") -> "dict[str, str]":
+    """Read --attest type=provenance,mode=max and the like. Raises Failure."""
+    found = {}
+    for text in options.list("attest"):
+        words = dict(word.partition("=")[::2] for word in text.split(","))
+        kind = words.pop("type", "")
+        if kind not in ("provenance", "sbom"):
+            raise Failure(f'unknown attestation type "{kind}"')
+        found[kind] = ",".join(f"{key}={value}" for key, value in words.items()) or "true"
+    return found
 
 
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise Failure(
-            f"unable to prepare context: open {path}: {(error.strerror or '').lower()}"
-        ) from None
-
-
-def _archive(directory: str, dockerfile: str, outside: bytes) -> "IO[bytes]":
-    """Return a pipe from which the context's tar is read while a thread walks the directory."""
-    import threading
-
-    from pier.cli.ignore import Ignore
-
-    ignore = Ignore("")
-    for name in (dockerfile + _IGNORE_FILE, _IGNORE_FILE):
-        path = os.path.join(directory, name)
-        if os.path.isfile(path):
-            ignore = Ignore(_read(path).decode("utf-8", "replace"))
-            break
-    reader, writer = os.pipe()
-    work = threading.Thread(
-        target=_write, args=(writer, directory, ignore, dockerfile, outside), daemon=True
-    )
-    work.start()
-    return open(reader, "rb")
-
-
-def _write(fd: int, directory: str, ignore: "Ignore", dockerfile: str, outside: bytes) -> None:
-    import io
-    import tarfile
-
-    own = {dockerfile: outside} if outside else {}
-    if outside:
-        # It is not one of the user's files: a COPY of the whole context leaves it out.
-        path = os.path.join(directory, _IGNORE_FILE)
-        present = _read(path) if os.path.isfile(path) else b""
-        own[_IGNORE_FILE] = present + b"\n" + dockerfile.encode() + b"\n"
-    kept = {dockerfile, _IGNORE_FILE, dockerfile + _IGNORE_FILE}
-    try:
-        with (
-            open(fd, "wb") as pipe,
-            tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            for name, content in own.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-            for path in _paths(directory, ignore, kept):
-                if path not in own:
-                    tar.add(os.path.join(directory, path), path, recursive=False)
-    except BrokenPipeError:
-        return  # the engine has refused, and says why
-    except OSError as error:
-        # The archive has no end: the engine refuses it.
-        sys.stderr.write(f"error while reading the build context: {error}\n")
-
-
-def _paths(directory: str, ignore: "Ignore", kept: "set[str]") -> "Iterator[str]":
-    """Yield what is sent of a directory, relative to it, a directory before what is in it."""
-    for top, directories, files in os.walk(directory):
-        place = os.path.relpath(top, directory)
-        prefix = "" if place == "." else place + "/"
-        for name in sorted(directories):
-            path = prefix + name
-            if not ignore.ignores(path):
-                yield path
-            elif not ignore.may_take_back_below(path):
-                directories.remove(name)
-        for name in sorted(files):
-            path = prefix + name
-            if path in kept or not ignore.ignores(path):
-                yield path
+def _own(options: "Options", sources: "Any") -> "dict[str, Any]":
+    """Pier's own parameters."""
+    for text in options.list("secret"):
+        sources.add_secret(text)
+    for text in options.list("ssh"):
+        sources.add_agent(text)
+    contexts = dict(sources.add_context(text) for text in options.list("build-context"))
+    on_error = options.text("on-error")
+    if on_error not in ("", "shell"):
+        raise Failure(f"invalid value for --on-error: {on_error}: there is shell")
+    return {
+        "pier.progress": True,
+        "pier.allow": _json([*options.list("allow"), "network.host"]),
+        "pier.contexts": _json(contexts),
+        "pier.no-cache-filter": _json(options.list("no-cache-filter")),
+        "pier.explain": options.on("explain") or None,
+        "pier.on-error": on_error or None,
+    }
 
 
 def _registries(json: "Any") -> str:
@@ -207,62 +242,58 @@ def _registries(json: "Any") -> str:
     return base64.urlsafe_b64encode(document.encode()).decode()
 
 
-def _show(response: "Response", out: "Any", *, quiet: bool) -> str:
-    """Print what the build tells; return the image's ID. Raises Failure for its error."""
-    identifier = ""
-    kept: list[str] = []
-    for record in response.json_lines():
-        if record.get("error"):
-            out.write("".join(kept))
-            out.flush()
-            code = (record.get("errorDetail") or {}).get("code") or 1
-            raise Failure(str(record["error"]), code)
-        if aux := record.get("aux"):
-            identifier = aux.get("ID", identifier)
-        elif quiet:
-            kept.append(str(record.get("stream", "")))  # shown when it fails
-        elif "stream" in record:
-            out.write(record["stream"])
-            out.flush()
-        elif not record.get("progressDetail"):
-            lead = f"{record['id']}: " if record.get("id") else ""
-            out.write(f"{lead}{record.get('status', '')}\n")
-    return identifier
-
-
 BUILD = Command(
-    "build [OPTIONS] PATH | -",
+    "build [OPTIONS] PATH | URL | -",
     "Build an image from a Dockerfile",
     _build,
     arity=(1, 1),
     options=(
         Flag("add-host", kinds.EXTRA_HOST, 'Add a custom host-to-IP mapping ("host:ip")'),
+        Flag("allow", kinds.STRINGS, "Allow extra privileged entitlement (security.insecure)"),
+        Flag("annotation", kinds.LIST, "Add annotation to the image"),
+        Flag("attest", kinds.LIST, 'Attestation parameters (format: "type=sbom,…")'),
         Flag("build-arg", kinds.LIST, "Set build-time variables"),
+        Flag("build-context", kinds.LIST, 'Additional build contexts (e.g., "name=path")'),
         Flag("cache-from", kinds.STRINGS, "Images to consider as cache sources"),
+        Flag(
+            "call",
+            kinds.STRING,
+            'Set method for evaluating build ("check", "outline", "targets")',
+            default="build",
+        ),
         Flag("cgroup-parent", kinds.STRING, "Set the parent cgroup for RUN instructions"),
+        Flag("check", kinds.BOOL, 'Shorthand for "--call=check"'),
         Flag("cpu-period", kinds.INT, "Limit the CPU CFS (Completely Fair Scheduler) period"),
         Flag("cpu-quota", kinds.INT, "Limit the CPU CFS (Completely Fair Scheduler) quota"),
         Flag("cpu-shares", kinds.INT, "CPU shares (relative weight)", short="c"),
         Flag("cpuset-cpus", kinds.STRING, "CPUs in which to allow execution (0-3, 0,1)"),
         Flag("cpuset-mems", kinds.STRING, "MEMs in which to allow execution (0-3, 0,1)"),
+        Flag("explain", kinds.BOOL, "Tell for each step that missed the cache what differs"),
         Flag(
             "file", kinds.STRING, 'Name of the Dockerfile (Default is "PATH/Dockerfile")', short="f"
         ),
         Flag("force-rm", kinds.BOOL, "Always remove intermediate containers"),
         Flag("iidfile", kinds.STRING, "Write the image ID to the file"),
         Flag("label", kinds.LABEL, "Set metadata for an image"),
+        Flag("load", kinds.BOOL, 'Shorthand for "--output=type=docker"'),
         Flag("memory", kinds.BYTES, "Memory limit", short="m"),
         Flag("memory-swap", kinds.SWAP, "Swap limit equal to memory plus swap"),
+        Flag("metadata-file", kinds.STRING, "Write build result metadata to a file"),
         Flag("network", kinds.STRING, "Set the networking mode for the RUN instructions"),
         Flag("no-cache", kinds.BOOL, "Do not use cache when building the image"),
-        Flag("output", kinds.LIST, "Not supported yet", short="o", hidden=True),
-        Flag("platform", kinds.STRING, "Set platform if server is multi-platform capable"),
+        Flag("no-cache-filter", kinds.STRINGS, "Do not cache specified stages"),
+        Flag("on-error", kinds.STRING, "On a failing RUN: a shell in that step's state (shell)"),
+        Flag(
+            "output", kinds.LIST, 'Output destination (format: "type=local,dest=path")', short="o"
+        ),
+        Flag("platform", kinds.STRINGS, "Set target platform for build"),
         Flag(
             "progress",
             kinds.STRING,
-            'Set type of progress output ("auto", "plain", "quiet")',
-            default="auto",
+            'Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")',
         ),
+        Flag("provenance", kinds.STRING, 'Shorthand for "--attest=type=provenance"'),
+        Flag("push", kinds.BOOL, 'Shorthand for "--output=type=registry,unpack=false"'),
         Flag("pull", kinds.BOOL, "Always attempt to pull a newer version of the image"),
         Flag(
             "quiet",
@@ -277,7 +308,18 @@ BUILD = Command(
             default=True,
             shown="true",
         ),
+        Flag("sbom", kinds.STRING, 'Shorthand for "--attest=type=sbom"'),
+        Flag(
+            "secret",
+            kinds.LIST,
+            'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")',
+        ),
         Flag("shm-size", kinds.BYTES, 'Size of "/dev/shm"'),
+        Flag(
+            "ssh",
+            kinds.LIST,
+            'SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")',
+        ),
         Flag("tag", kinds.LIST, 'Name and optionally a tag in the "name:tag" format', short="t"),
         Flag("target", kinds.STRING, "Set the target build stage to build"),
         Flag("ulimit", kinds.ULIMIT, "Ulimit options"),

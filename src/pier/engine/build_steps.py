@@ -23,6 +23,7 @@ from pier.engine.containers import Containers
 from pier.engine.registries import Registries
 from pier.engine.services import Services
 from pier.errors import Internal, NotFound, PierError
+from pier.images.image import Image
 from pier.model.container import CreateRequest, HealthConfig, HostConfig, LogConfig
 from pier.model.platform import Platform
 from pier.model.reference import parse_reference
@@ -57,6 +58,10 @@ class BuildSteps:
 
     def container(self, step: Step) -> "StepContainer":
         return StepContainer(self._services, self._containers, step)
+
+    def discard(self, image: Image) -> None:
+        layers = {layer for c in self._services.store for layer in c.record.kept_layers}
+        self._services.images.delete(image, in_use=layers)
 
     async def pull(self, name: str, platform: Platform | None, tell: Tell) -> None:
         """Raises PierError."""

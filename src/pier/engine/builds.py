@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pier.build.builder import Build
 from pier.build.cache import BuildCache
 from pier.build.cache_mounts import CacheMounts
 from pier.build.context import Context
@@ -15,7 +16,8 @@ from pier.build.export.exporter import HUB_KEY
 from pier.build.export.exporters import Exporters
 from pier.build.fetching import Fetcher
 from pier.build.options import BuildOptions
-from pier.build.progress import Silent, Status, working
+from pier.build.pier_session import PierSessions
+from pier.build.progress import SILENT, Progress, Silent, Status, working
 from pier.build.remote_context import load_remote
 from pier.build.result import BuildResult, Order
 from pier.build.several import read_all, run_all
@@ -25,9 +27,11 @@ from pier.build.threads import finished
 from pier.engine.build_exports import ClassicReceiver, Exports
 from pier.engine.build_steps import BuildSteps, CredentialsFor, clear_left
 from pier.engine.containers import Containers
+from pier.engine.own_builds import Asked, Telling
 from pier.engine.registries import Registries, relay
 from pier.engine.services import Services
 from pier.engine.sizes import tree_size
+from pier.errors import PierError
 from pier.images.image import Image
 from pier.model.api_build import BuildCacheRecord, BuildPruneResponse
 from pier.model.gotime import format_ns
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from pier.buildkit.service import BuildKit
 
 THREADS = 8
+NOTHING_MORE = Asked()
 KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 """A build argument that leaves `.git` in a context that is a repository."""
 
@@ -62,6 +67,7 @@ class Builds:
         # Threads of their own: a client that sends its context slowly holds up nobody else.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="build")
         self.exports = Exports()
+        self.sessions = PierSessions(self._threads)
         self.exporters = Exporters(
             services.images,
             CompressedLayers(database, services.images.blobs),
@@ -69,6 +75,13 @@ class Builds:
             self._threads,
             self._named,
         )
+
+    def attend(
+        self, identity: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Have a session on a connection that `pier build` opened, for as long as it lasts."""
+        serving = self.sessions.serve(identity, reader, writer)
+        self._services.tasks.spawn(serving, name=f"build session {identity}")
 
     async def close(self) -> None:
         if self._buildkit is not None:
@@ -110,6 +123,7 @@ class Builds:
         *,
         is_dockerfile: bool = False,
         remote: str = "",
+        asked: Asked = NOTHING_MORE,
     ) -> AsyncIterator[bytes]:
         """Build of a context's archive, or of a Dockerfile alone; yields lines of JSON.
 
@@ -122,15 +136,37 @@ class Builds:
 
         async def work(tell: Tell) -> None:
             context = await self._context(reader, options, remote, is_dockerfile=is_dockerfile)
+            telling = Telling(asked, options, _teller(tell))
+            builds: list[Build] = []
             with context, self._services.images.pinned() as pins:
-                builds = await finished(self._threads, partial(read_all, shop, context, options))
-                await finished(self._threads, builds[0].findings)
-                heard = _nobody if options.quiet else _teller(tell)
-                result = await run_all(builds, options, heard, pins)
+                try:
+                    builds += await finished(
+                        self._threads, partial(read_all, shop, context, options)
+                    )
+                    if asked.call == "check":
+                        everywhere = partial(builds[0].findings, everywhere=True)
+                        found = await finished(self._threads, everywhere)
+                        telling.checked(found, builds[0].source)
+                        return
+                    await finished(self._threads, builds[0].findings)
+                    heard = _nobody if options.quiet or asked.progress else _teller(tell)
+                    result = await run_all(
+                        *(builds, options, heard, pins), progress=telling.progress, key=telling.key
+                    )
+                except PierError as exc:
+                    if asked.progress:
+                        telling.failed(exc, context, builds)
+                    raise
+                if asked.progress:
+                    telling.warn(await finished(self._threads, builds[0].findings))
                 receiver = ClassicReceiver(self.exports, _teller(tell), _pair(credentials))
                 with contextlib.closing(receiver):
-                    image = await self._export(result, options, receiver, heard, tell)
-                if options.quiet and image:
+                    image = await self._export(
+                        *(result, options, receiver, heard, tell), telling.progress
+                    )
+                if asked.progress:
+                    tell({"aux": {"ID": image}})
+                elif options.quiet and image:
                     tell({"stream": f"{image}\n"})
 
         return relay(work)
@@ -171,6 +207,7 @@ class Builds:
         receiver: ClassicReceiver,
         heard: Callable[[Mapping[str, Any]], None],
         tell: Tell,
+        progress: Progress,
     ) -> str:
         """Make all outputs; return the image's ID, "" when none was kept."""
         names = ",".join(str(reference) for reference in options.references)
@@ -181,8 +218,8 @@ class Builds:
             if names and order.type not in ("local", "tar"):
                 attributes.setdefault("name", names)
             numbered = Order(order.type, attributes, str(number))
-            progress = _Told(heard)
-            with working(progress, f"exporting to {order.type}") as work:
+            told = _Told(heard) if progress is SILENT else progress
+            with working(told, f"exporting to {order.type}") as work:
                 answer = await self.exporters.get(order.type).export(
                     result, numbered, receiver, work
                 )

@@ -1,0 +1,73 @@
+"""What `pier build` asks of a build beside Docker's parameters, and how it is answered."""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from pier.build.builder import Build
+from pier.build.context import Context
+from pier.build.dockerfile.errors import DockerfileError
+from pier.build.dockerfile.excerpt import excerpt
+from pier.build.failures import StepFailed
+from pier.build.lint.findings import Finding
+from pier.build.lint.text import as_document, as_text, ordered
+from pier.build.options import BuildOptions
+from pier.build.progress import SILENT, Progress, Warned
+from pier.build.progress_lines import ProgressLines
+from pier.errors import PierError
+
+Hear = Callable[[Mapping[str, Any]], None]
+
+
+class Asked(Struct, frozen=True):
+    """`progress` sends vertexes instead of the classic stream. `call` is "" for a build, or "check".
+
+    `mounts_from` and `mounts_to` import and export cache mounts: the client's exports' IDs.
+    """
+
+    progress: bool = False
+    call: str = ""
+
+
+class Telling:
+    """One build's stream for `pier build`."""
+
+    def __init__(self, asked: Asked, options: BuildOptions, hear: Hear) -> None:
+        self._hear = hear
+        self._options = options
+        self.key = uuid.uuid4().hex
+        self.progress: Progress = ProgressLines(hear) if asked.progress else SILENT
+
+    def failed(self, exc: PierError, context: Context, builds: Sequence[Build]) -> None:
+        """Tell where a build failed, and how, before the error itself."""
+        lines: tuple[int, int] | None = None
+        for build in builds:
+            if (failure := build.failure_of(exc)) is not None:
+                lines = failure.step.first, failure.step.last
+        if isinstance(exc, DockerfileError) and exc.line:
+            lines = exc.line, exc.last_line
+        reason = exc.process if isinstance(exc, StepFailed) else exc.message
+        record = {"reason": reason}
+        if lines is not None:
+            try:
+                text = context.read_dockerfile(self._options.dockerfile)
+            except PierError:
+                text = ""
+            record["excerpt"] = excerpt(self._name, text, *lines)
+        self._hear({"failure": record})
+
+    def warn(self, found: Sequence[Finding]) -> None:
+        for finding in ordered(found):
+            self.progress.warn(Warned("", finding.short, url=finding.rule.url))
+
+    def checked(self, found: Sequence[Finding], text: str) -> None:
+        """Tell what `--check` found, as text and as the frontend's document."""
+        document = as_document(found, self._name, text.encode())
+        words = as_text(found, self._name, text)
+        self._hear({"answer": {"count": len(found), "text": words, "document": document}})
+
+    @property
+    def _name(self) -> str:
+        return self._options.dockerfile.rpartition("/")[2] or "Dockerfile"
