@@ -544,6 +544,39 @@ def test_settings_of_the_default_bridge(of_its_own: EngineProcess) -> None:
                 assert says(there, "192.0.2.1", int(port)) == name
 
 
+def test_the_hosts_own_firewall(of_its_own: EngineProcess) -> None:
+    """What it says of forwarding holds for containers, unless Docker's way is asked for."""
+    iptables = [*of_its_own.in_network, "iptables-nft"]
+    if subprocess.run([*iptables, "-P", "FORWARD", "DROP"], check=False).returncode != 0:
+        pytest.skip("iptables-nft is not installed")
+    archive = docker_archive(NAME, [root_tar()], {"Cmd": ["sh"]})
+    of_its_own.start()
+    of_its_own.docker.raw("load", stdin=archive)
+    background(of_its_own.docker, NAME, "web", "-p", "8080:80", serves=True)
+
+    def first() -> str:
+        listed = subprocess.check_output([*iptables, "-S", "FORWARD"], text=True).splitlines()
+        return listed[1] if listed[1:] else ""
+
+    with outside(of_its_own) as there:
+        assert says(there, "192.0.2.1", 8080) == ""
+        assert first() == ""
+        of_its_own.stop()
+        of_its_own.start("--publish-before-firewall")
+        assert says(there, "192.0.2.1", 8080) == "web"
+        assert reaches(of_its_own.docker, "web", "192.0.2.2")
+        assert says(there, address(of_its_own.docker, "web"), 80) == ""
+        ours = first()
+        assert ours.startswith("-A FORWARD -j PIER-")
+        subprocess.run([*iptables, "-I", "FORWARD", "-j", "DROP"], check=True)
+        subprocess.run([*iptables, "-D", "FORWARD", *ours.split()[2:]], check=True)
+        wait_until(lambda: first() == ours, "it is first again")
+        assert says(there, "192.0.2.1", 8080) == "web"
+        of_its_own.restart()
+        assert "PIER-" not in subprocess.check_output([*iptables, "-S"], text=True)
+        assert says(there, "192.0.2.1", 8080) == ""
+
+
 def test_an_engine_without_a_bridge(of_its_own: EngineProcess) -> None:
     of_its_own.start("--bridge", "none")
     docker = of_its_own.docker

@@ -89,6 +89,7 @@ class Networks:
             self._wanted_rules,
             drops_foreign=self._drops_foreign,
             enabled=settings.iptables,
+            first=settings.publish_before_firewall,
         )
         self._pools = _pools(settings)
         self.store = NetworkStore(database)

@@ -95,6 +95,7 @@ class Settings(Struct, frozen=True):
     iptables: bool = True
     ipv6: bool = False
     mtu: int = 0
+    publish_before_firewall: bool = False
     userland_proxy: bool = True
     image_budget: int = 0
     registry_mirrors: tuple[str, ...] = ()
@@ -211,6 +212,14 @@ OPTIONS = (
     Option("iptables", "", "iptables", "iptables", "bool", "Make firewall rules (nftables)"),
     Option("ipv6", "", "ipv6", "ipv6", "bool", "IPv6 on the default bridge"),
     Option("mtu", "", "mtu", "mtu", "number", "MTU of the default bridge's interfaces"),
+    Option(
+        "publish-before-firewall",
+        "",
+        "publish-before-firewall",
+        "publish_before_firewall",
+        "bool",
+        "Accept containers' traffic ahead of the host's own iptables rules, as Docker does",
+    ),
     Option(
         "userland-proxy",
         "",

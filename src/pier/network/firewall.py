@@ -19,6 +19,7 @@ from pier.kernel.nftables import Nftables
 from pier.network import guard, rules
 from pier.network.egress_table import EgressTable
 from pier.network.guard import Port
+from pier.network.precedence import Precedence
 from pier.network.rules import BridgeRules, Publication
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _RECEIVE_BYTES = 1 << 16
 class Firewall:
     """`state` says what is to be in force whenever it is asked: bridges, published ports.
 
-    Without `enabled` (`--iptables=false`) it makes no rules at all.
+    Without `enabled` (`--iptables=false`) it makes no rules at all; `first` is for `Precedence`.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Firewall:
         *,
         drops_foreign: Callable[[], bool],
         enabled: bool = True,
+        first: bool = False,
     ) -> None:
         self._enabled = enabled
         self.table = table
+        self._precedence = Precedence(chain_of(table), self._any, wanted=first)
         self.egress = EgressTable(f"{table}_egress", self._checked)
         self._state = state
         self._drops_foreign = drops_foreign
@@ -62,6 +65,7 @@ class Firewall:
         foreign = self._drops_foreign()
         text = rules.ruleset(self.table, bridges, published, drops_foreign=foreign)
         self._run(text + guard.ruleset(self.table, ports) + self.egress.text())
+        self._precedence.write([bridge.interface for bridge in bridges])
         self._written = self._listing()
         self._watch()
 
@@ -143,6 +147,9 @@ class Firewall:
             self._watch()
         return found
 
+    def _any(self, commands: str, json: bool) -> str:
+        return self._run(commands, json=json)
+
     def _run(self, commands: str, *, json: bool = False) -> str:
         try:
             if self._nft is None:
@@ -182,13 +189,18 @@ class Firewall:
     def _restore(self) -> None:
         self._look = None
         with contextlib.suppress(Internal):
-            if self._listing() == self._written:
+            if self._listing() == self._written and self._precedence.is_first():
                 return
         log.warning("the rules of table inet %s were changed or flushed: restored", self.table)
         try:
             self.write()
         except Internal as exc:
             log.error("%s", exc.message)  # noqa: TRY400 - the message says it
+
+
+def chain_of(table: str) -> str:
+    """The chain that comes first in iptables' FORWARD, if that is asked for."""
+    return table.upper().replace("_", "-") + "-FORWARD"
 
 
 def _has(text: str, words: Sequence[str]) -> bool:
