@@ -577,6 +577,83 @@ def test_the_hosts_own_firewall(of_its_own: EngineProcess) -> None:
         assert says(there, "192.0.2.1", 8080) == ""
 
 
+@contextlib.contextmanager
+def between(one: EngineProcess, other: EngineProcess) -> Iterator[None]:
+    """A cable from one engine's host (192.0.2.1) to another's (192.0.2.2)."""
+    there = other.in_network[1].removeprefix("--net=")
+    script = f"""
+        ip link add cable0 type veth peer name cable1
+        ip link set cable1 netns {there.split("/")[2]}
+        ip addr add 192.0.2.1/24 dev cable0; ip link set cable0 up
+    """
+    subprocess.run([*one.in_network, "sh", "-ec", script], check=True)
+    script = "ip addr add 192.0.2.2/24 dev cable1; ip link set cable1 up"
+    subprocess.run([*other.in_network, "sh", "-ec", script], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*one.in_network, "ip", "link", "del", "cable0"], check=True)
+
+
+def test_overlay(pierd: EngineProcess, of_its_own: EngineProcess, image: str) -> None:
+    """Two engines on two hosts: one network, and nothing of it after its removal."""
+    of_its_own.start()
+    of_its_own.docker.raw("load", stdin=docker_archive(NAME, [root_tar()], {"Cmd": ["sh"]}))
+    engines = [(pierd, 1), (of_its_own, 2)]
+    with between(pierd, of_its_own):
+        for engine, number in engines:
+            subnet = ["--subnet", "10.50.0.0/16", "--ip-range", f"10.50.{number}.0/24"]
+            subnet += ["--gateway", f"10.50.{number}.1", "--ipv6", "--subnet", "fd50::/64"]
+            subnet += ["--gateway", f"fd50::{number}:1", "--ip-range", f"fd50::{number}:0/112"]
+            peer = ["-o", f"pier.overlay.peers=192.0.2.{3 - number}"]
+            done = engine.docker(
+                "network", "create", "-d", "overlay", *subnet, *peer, "blue", check=False
+            )
+            if "operation not supported" in done.stderr.lower():
+                pytest.skip("the kernel has no VXLAN")
+            assert done.returncode == 0, done.stderr
+            background(engine.docker, image, f"web{number}", "--network", "blue", serves=True)
+        shown = json.loads(pierd.docker("network", "inspect", "blue").stdout)[0]
+        assert shown["Driver"] == "overlay"
+        assert address(of_its_own.docker, "web2", "blue") == "10.50.2.0"
+        hear = ["nc", "-w", "2", "10.50.2.0", "80"]
+        assert pierd.docker("exec", "web1", *hear).stdout == "web2\n"
+        assert (
+            of_its_own.docker(
+                "exec", "web2", "nc", "-w", "2", address(pierd.docker, "web1", "blue"), "80"
+            ).stdout
+            == "web1\n"
+        )
+        six = inspect(of_its_own.docker, "web2")["NetworkSettings"]["Networks"]["blue"][
+            "GlobalIPv6Address"
+        ]
+        assert reaches(pierd.docker, "web1", six)
+        # Large frames pass, as the MTU says; who is on another network does not reach it.
+        big = ["ping", "-c", "1", "-W", "2", "-s", "1400", "10.50.2.0"]
+        assert pierd.docker("exec", "web1", *big, check=False).returncode == 0
+        background(pierd.docker, image, "stranger")
+        assert not reaches(pierd.docker, "stranger", address(pierd.docker, "web1", "blue"))
+        pierd.restart()
+        assert pierd.docker("exec", "web1", *hear).stdout == "web2\n"
+        pierd.docker("rm", "-f", "web1", "stranger")
+        pierd.docker("network", "rm", "blue")
+        seen = subprocess.check_output([*pierd.in_network, "ip", "-br", "link"], text=True)
+        assert "vx-" not in seen
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "This node is not a swarm manager"),
+        (["-o", "pier.overlay.peers=here", "--subnet", "10.50.0.0/16"], "here is no address"),
+        (["-o", "pier.overlay.peers=192.0.2.9"], "needs --subnet, the same on every engine"),
+        (["-o", "pier.overlay.peers=192.0.2.9", "-o", "pier.overlay.port=0"], "number from 1 to 65535"),
+    ],
+)  # fmt: skip
+def test_overlay_refused(docker: Client, flags: list[str], message: str) -> None:
+    assert message in refused(docker, "network", "create", "-d", "overlay", *flags, "x")
+
+
 def test_an_engine_without_a_bridge(of_its_own: EngineProcess) -> None:
     of_its_own.start("--bridge", "none")
     docker = of_its_own.docker

@@ -52,7 +52,7 @@ class Egress:
         if mode == "host" or mode.startswith("container:"):
             raise Conflict(f"conflicting options: {egress.OPTION} and the network mode {mode}")
         for network in self._places(record):
-            if network.Driver not in ("bridge", "null"):
+            if not network.is_bridged and network.Driver != "null":
                 raise Conflict(
                     f"{egress.OPTION}: what a container sends on network {network.Name} (driver"
                     f" {network.Driver}) does not pass the host's rules"
@@ -81,7 +81,7 @@ class Egress:
     def hold_network(self, network: NetworkRecord, *, now: bool = True) -> None:
         """Put a network's policy in force, `now` or with the next whole rule set. PierError."""
         policy = of_network(network)
-        if policy is None or network.Driver != "bridge" or not network.interface:
+        if policy is None or not network.is_bridged or not network.interface:
             self._table.let_go(_network_key(network))
             return
         sources = tuple(entry.Subnet for entry in network.IPAM.Config or ())
@@ -184,7 +184,7 @@ class Egress:
         policy = of_container(record)
         if policy is None:
             return None
-        bridges = (n.interface for n in self._places(record) if n.Driver == "bridge")
+        bridges = (n.interface for n in self._places(record) if n.is_bridged)
         places = (attachment.settings for attachment in record.networks.values())
         return Holder(
             _key(record),

@@ -303,7 +303,7 @@ class Endpoints:
         try:
             if plug is not None:
                 network = self._networks.find(name)
-                if network is not None and network.Driver != "bridge":
+                if network is not None and not network.is_bridged:
                     self._parents.detach(plug.netns_fd, attachment.interface)
                 else:
                     self._bridges.detach(veth_name(attachment.settings.EndpointID))
@@ -375,7 +375,7 @@ class Endpoints:
         settings.MacAddress = attachment.mac or mac_of(settings.IPAddress)
         settings.DNSNames = dns_names(record, settings) if is_named(network) else None
         driver = settings.DriverOpts or {}
-        prefix = self._bridges.options(network).prefix if network.Driver == "bridge" else "eth"
+        prefix = self._bridges.options(network).prefix if network.is_bridged else "eth"
         attachment.interface = driver.get(options.ENDPOINT_NAME) or f"{prefix}{index}"
 
     def _lease(
@@ -440,7 +440,7 @@ class Endpoints:
             hairpin=bool(plug.publications),
             sysctls=options.endpoint_sysctls(settings.DriverOpts or {}, attachment.interface),
         )
-        if network.Driver == "bridge":
+        if network.is_bridged:
             self._bridges.attach(network, plug.netns_fd, veth_name(settings.EndpointID), inside)
             return
         if self._parents.routes(network) and inside.gateways:
@@ -451,7 +451,7 @@ class Endpoints:
         self, plug: Plug, network: NetworkRecord, attachment: Attachment, record: ContainerRecord
     ) -> None:
         """Give a running container its link back when that has gone (with its bridge, perhaps)."""
-        if network.Driver != "bridge":
+        if not network.is_bridged:
             return
         try:
             with Netlink() as netlink:
@@ -473,7 +473,7 @@ class Endpoints:
     def _free_index(self, record: ContainerRecord, name: str) -> int:
         taken = {a.interface for a in record.networks.values()}
         network = self._networks.get(name)
-        prefix = self._bridges.options(network).prefix if network.Driver == "bridge" else "eth"
+        prefix = self._bridges.options(network).prefix if network.is_bridged else "eth"
         return next(n for n in range(len(taken) + 1) if f"{prefix}{n}" not in taken)
 
     def _guard(self, plug: Plug, record: ContainerRecord) -> None:
@@ -494,7 +494,7 @@ class Endpoints:
         self._publishing.change(record, plug)
         for name, attachment in record.networks.items():
             network = self._networks.find(name)
-            if network is not None and network.Driver == "bridge":
+            if network is not None and network.is_bridged:
                 veth = veth_name(attachment.settings.EndpointID)
                 with contextlib.suppress(OSError):
                     self._bridges.set_hairpin(veth, on=bool(plug.publications))
@@ -537,7 +537,7 @@ class Endpoints:
         plug.shape = shape
         for name, attachment in record.networks.items():
             network = self._networks.find(name)
-            if network is None or network.Driver != "bridge":
+            if network is None or not network.is_bridged:
                 continue
             with Netlink() as netlink:
                 veth = veth_name(attachment.settings.EndpointID)
@@ -553,7 +553,7 @@ class Endpoints:
         for name, attachment in record.networks.items():
             network = self._networks.find(name)
             settings = attachment.settings
-            if network is None or network.Driver != "bridge" or not settings.EndpointID:
+            if network is None or not network.is_bridged or not settings.EndpointID:
                 continue
             texts = tuple(str(address.ip) for address in addresses(settings))
             found.append(Port(veth_name(settings.EndpointID), settings.MacAddress, texts, confined))

@@ -113,7 +113,7 @@ def _place(
         return
     shown.Network, shown.Driver = network.Name, network.Driver
     shown.Gateway = attachment.settings.Gateway or attachment.settings.IPv6Gateway
-    if network.Driver == "bridge":
+    if network.is_bridged:
         shown.Host, shown.Bridge = veth_name(attachment.settings.EndpointID), network.interface
         shown.RateIn = record.HostConfig.Annotations.get(shaping.RATE_IN, "")
         shown.RateOut = record.HostConfig.Annotations.get(shaping.RATE_OUT, "")
@@ -138,7 +138,7 @@ def _subjects(record: ContainerRecord, networks: Networks) -> list[str]:
         settings = attachment.settings
         network = networks.store.find(name)
         words += [settings.IPAddress, settings.GlobalIPv6Address, f"n{settings.NetworkID[:12]}"]
-        if network is not None and network.Driver == "bridge":
+        if network is not None and network.is_bridged:
             words += [f'"{network.interface}"', f'"{veth_name(settings.EndpointID)}"']
     return [word for word in [*words, f"c{record.Id[:12]}"] if word]
 

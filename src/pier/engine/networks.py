@@ -147,7 +147,7 @@ class Networks:
         known = {network.Id for network in self.store}
         try:
             for network in self.store:
-                if network.Driver == "bridge" and network.interface:
+                if network.is_bridged and network.interface:
                     self._bridges.sweep(network, veths)
             self._bridges.sweep_bridges(known)
             for network in self.store:
@@ -212,7 +212,7 @@ class Networks:
         routes = self._foreign_routes()
         network = plan_network(request, self.store, pools=self._pools, routes=routes)
         self._check_clash(network)
-        if network.Driver == "bridge":
+        if network.is_bridged:
             network.interface = self._bridges.choose_name(network)
         elif network.Driver in parents.DRIVERS:
             network.interface = self._parents.choose_name(network)
@@ -429,7 +429,7 @@ class Networks:
     def _make(self, network: NetworkRecord) -> None:
         if network.ConfigOnly or network.Driver in ("null", "host"):
             return
-        if network.Driver != "bridge":
+        if not network.is_bridged:
             self._parents.ensure(network)
             return
         self._enable_forwarding(v6=network.EnableIPv6)
@@ -539,7 +539,7 @@ class Networks:
     def _check_clash(self, network: NetworkRecord) -> None:
         name = network.Options.get(options.NAME, "")
         for other in self.store:
-            if name and other.interface == name and network.Driver == "bridge":
+            if name and other.interface == name and network.is_bridged:
                 raise Forbidden(
                     f"cannot create network {network.Id} ({name}): conflicts with network "
                     f"{other.Id} ({name}): networks have same bridge name"
@@ -577,7 +577,7 @@ class Networks:
         bridges = [
             self._bridges.rules(network)
             for network in self.store
-            if network.Driver == "bridge" and network.interface and not network.ConfigOnly
+            if network.is_bridged and network.interface and not network.ConfigOnly
         ]
         return bridges, self.endpoints.publications(), self.endpoints.guarded()
 

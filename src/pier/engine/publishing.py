@@ -49,7 +49,7 @@ class Publishing:
             record, self._networks, 6
         )
         network = self._networks.get(main[0]) if main is not None else None
-        if main is None or network is None or network.Driver != "bridge":
+        if main is None or network is None or not network.is_bridged:
             # As Docker: an internal network has no way in, others are not led through the host.
             record.ports = dict.fromkeys(exposed(record)) if main is not None else {}
             return
@@ -91,7 +91,7 @@ class Publishing:
         main = gateway_attachment(record, self._networks, 4)
         main = main or gateway_attachment(record, self._networks, 6)
         network = self._networks.get(main[0]) if main is not None else None
-        if main is None or network is None or network.Driver != "bridge":
+        if main is None or network is None or not network.is_bridged:
             raise Conflict(f"container {record.Id} has no network that ports can be published on")
         host = record.HostConfig
         wanted = wanted_ports(
@@ -137,7 +137,7 @@ class Publishing:
             settings = attachment.settings
             address = settings.IPAddress if version == 4 else settings.GlobalIPv6Address
             network = self._networks.get(name)
-            if not address or network.Driver != "bridge":
+            if not address or not network.is_bridged:
                 continue
             parsed = self._bridges.options(network)
             mode = parsed.mode4 if version == 4 else parsed.mode6

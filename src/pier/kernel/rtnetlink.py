@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 
 from pier.kernel.netlink import (
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
@@ -27,6 +28,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+AF_BRIDGE = 7
 
 # Multicast groups for `Netlink(groups=…)`.
 RTNLGRP_LINK = 1
@@ -54,6 +56,11 @@ IFLA_BRPORT_LEARNING = 8
 IFLA_BRPORT_ISOLATED = 33
 IFLA_BR_MCAST_SNOOPING = 23
 IFLA_VLAN_ID = 1
+IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 4, 7
+IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 15, 17
+NDA_DST, NDA_LLADDR = 1, 2
+NTF_SELF = 0x02
+NUD_NOARP_PERMANENT = 0xC0
 IFLA_MACVLAN_MODE = 1
 IFLA_IPVLAN_MODE = 1
 IFLA_IPVLAN_FLAGS = 2
@@ -83,6 +90,7 @@ IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
 
 _IFINFOMSG = struct.Struct("=BxHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
+_NDMSG = struct.Struct("=BxxxiHBB")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 
 
@@ -301,6 +309,22 @@ def ipvlan(mode: str, flag: str) -> bytes:
 def vlan(number: int) -> bytes:
     """The data of an 802.1q sub-interface."""
     return u16(IFLA_VLAN_ID, number)
+
+
+def vxlan(number: int, port: int, local: bytes, *, v6: bool) -> bytes:
+    """The data of a VXLAN link; `local` b"" leaves the address to the routes."""
+    data = u32(IFLA_VXLAN_ID, number) + u8(IFLA_VXLAN_LEARNING, 1)
+    data += attribute(IFLA_VXLAN_PORT, struct.pack("!H", port))
+    if local or v6:
+        data += attribute(IFLA_VXLAN_LOCAL6 if v6 else IFLA_VXLAN_LOCAL, local or bytes(16))
+    return data
+
+
+def add_flood(index: int, address: bytes) -> bytes:
+    """Let a VXLAN link send what it knows no way for to this address as well."""
+    head = _NDMSG.pack(AF_BRIDGE, index, NUD_NOARP_PERMANENT, NTF_SELF, 0)
+    parts = (attribute(NDA_LLADDR, bytes(6)), attribute(NDA_DST, address))
+    return message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND, head, *parts)
 
 
 def isolated(on: bool) -> bytes:

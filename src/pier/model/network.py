@@ -100,6 +100,11 @@ class NetworkRecord(Struct):
     user_subnets: bool = False
     """Whether the user named the subnets: only then may containers ask for addresses."""
 
+    @property
+    def is_bridged(self) -> bool:
+        """Whether its endpoints are ports of a bridge of the host's."""
+        return self.Driver in ("bridge", "overlay")
+
 
 class SubnetStatus(Struct):
     """Addresses of one subnet, each number at most 2^64 - 1."""

@@ -15,7 +15,7 @@ from pier.errors import Conflict, Internal
 from pier.kernel import rtnetlink as rt
 from pier.kernel.netlink import Netlink, text, u32
 from pier.model.network import NetworkRecord
-from pier.network import links
+from pier.network import links, overlay
 from pier.network.links import Inside, Interface
 from pier.network.namespaces import Namespaces
 from pier.network.options import BridgeOptions, parse_bridge
@@ -75,6 +75,8 @@ class Bridges:
         """Delete the bridge if it is ours; absent is fine. Raises Internal."""
         self._indexes.pop(record.Id, None)
         try:
+            if record.Driver == overlay.DRIVER:
+                links.remove(self._netlink, overlay.link_name(record.Id))
             link = links.find(self._netlink, record.interface)
             if link is not None and self._owns(link, record):
                 links.remove(self._netlink, record.interface)
@@ -166,6 +168,15 @@ class Bridges:
             owned = [alias] if self._owns(link, record) else []
             self._netlink.request(rt.set_link(index, *owned, up=True))
         self._indexes[record.Id] = index
+        if record.Driver == overlay.DRIVER:
+            overlay.ensure(
+                self._netlink,
+                overlay.link_name(record.Id),
+                overlay.parse(record.Options),
+                bridge=index,
+                alias=self._alias(record),
+                mtu=options.mtu or overlay.MTU,
+            )
         if link is None or self._owns(link, record):
             links.set_addresses(self._netlink, index, _gateways(record, options))
         _set_sysctls(record)

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from msgspec import Struct
 
 from pier.errors import InvalidParameter, Unsupported
+from pier.network import overlay
 
 BRIDGE = "com.docker.network.bridge."
 NAME = BRIDGE + "name"
@@ -37,7 +38,7 @@ _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _KNOWN = frozenset({
     *(NAME, DEFAULT_BRIDGE, ICC, MASQUERADE, HOST_BINDING, GATEWAY_MODE_4, GATEWAY_MODE_6),
-    *(INHIBIT_4, MTU, INTERFACE_PREFIX, HOST_4, HOST_6, ENABLE_4, ENABLE_6),
+    *(INHIBIT_4, MTU, overlay.VXLAN_IDS, INTERFACE_PREFIX, HOST_4, HOST_6, ENABLE_4, ENABLE_6),
 })  # fmt: skip
 
 

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from pier.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
 from pier.model.gotime import now
 from pier.model.network import IPAM, IPAMConfig, NetworkCreateRequest, NetworkRecord
-from pier.network import egress, options, parents
+from pier.network import egress, options, overlay, parents
 from pier.network.ipam import Leases, Pool, Subnet, choose_subnet
 from pier.network.store import PREDEFINED, NetworkStore
 
-DRIVERS = ("bridge", "host", "null", *parents.DRIVERS)
+DRIVERS = ("bridge", "host", "null", overlay.DRIVER, *parents.DRIVERS)
 NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
     "to connect this node to swarm and try again."
@@ -70,21 +70,41 @@ def plan_network(
         Labels=request.Labels,
         user_subnets=any(entry.Subnet for entry in ipam.Config or ()),
     )
-    if driver in parents.DRIVERS:
-        parents.parse_options(record)
-    if egress.OPTION in record.Options:
-        check_policy(driver, record.Options[egress.OPTION])
-    if driver == "bridge":
-        options.parse_bridge(record.Options, internal=record.Internal)
+    _check_options(record)
     if not request.ConfigOnly:
         taken = taken_subnets(store)
         record.IPAM.Config = assign_subnets(record, taken, routes, pools)
     return record
 
 
+def _check_options(record: NetworkRecord) -> None:
+    """Check what the driver can be told. Raises InvalidParameter, Unsupported."""
+    if record.Driver in parents.DRIVERS:
+        parents.parse_options(record)
+    if egress.OPTION in record.Options:
+        check_policy(record.Driver, record.Options[egress.OPTION])
+    if record.Driver == overlay.DRIVER:
+        _check_overlay(record)
+    else:
+        overlay.check_absent(record.Options)
+    if record.is_bridged:
+        options.parse_bridge(record.Options, internal=record.Internal)
+
+
+def _check_overlay(record: NetworkRecord) -> None:
+    """Raise InvalidParameter for what makes no sense between engines."""
+    overlay.parse(record.Options)
+    if not record.user_subnets:
+        raise InvalidParameter(
+            "an overlay network needs --subnet, the same on every engine, and an --ip-range of its own"
+            " on each"
+        )
+    record.Options = {options.MTU: str(overlay.MTU), **record.Options}
+
+
 def check_policy(driver: str, text: str) -> None:
     """Raise InvalidParameter for an egress policy that makes no sense, or on such a network."""
-    if egress.parse(text) is not None and driver != "bridge":
+    if egress.parse(text) is not None and driver not in ("bridge", overlay.DRIVER):
         raise InvalidParameter(
             f"{egress.OPTION}: what is sent on a network of driver {driver} does not pass the host's"
             " rules"
@@ -161,7 +181,7 @@ def _assign_gateway(entry: IPAMConfig) -> None:
 def _has_gateway(record: NetworkRecord) -> bool:
     if record.Driver in ("macvlan", "ipvlan"):
         return not record.Internal
-    return record.Driver == "bridge"
+    return record.is_bridged
 
 
 def _version(entry: IPAMConfig) -> int:
@@ -183,8 +203,8 @@ def _check_scope(request: NetworkCreateRequest) -> None:
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if request.Scope not in ("", "local"):
         raise InvalidParameter(f"invalid network scope: {request.Scope}")
-    if request.Driver == "overlay":
-        raise Unavailable(NO_SWARM)
+    if request.Driver == overlay.DRIVER and not request.Options.get(overlay.PEERS):
+        raise Unavailable(NO_SWARM)  # as dockerd without a swarm
     if request.Ingress:
         raise Unavailable(NO_SWARM)
     if request.ConfigOnly and request.ConfigFrom.Network:
