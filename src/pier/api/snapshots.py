@@ -1,4 +1,7 @@
-"""Routes of Pier's own: snapshots and clones of containers. The container is `container=`."""
+"""Routes of Pier's own: snapshots and clones of containers, and what `cow` binds hold back.
+
+The container is `container=`.
+"""
 
 from aiohttp import web
 
@@ -31,7 +34,17 @@ async def clone(call: Call) -> web.StreamResponse:
     return json_answer(made, 201)
 
 
+async def changes(call: Call) -> web.StreamResponse:
+    return json_answer(await call.engine.cow.changes(call.text("container")))
+
+
+async def apply(call: Call) -> web.StreamResponse:
+    return json_answer(await call.engine.cow.apply(call.text("container"), call.text("path")))
+
+
 ROUTES: Routes = {
+    "GET /pier/cow": changes,
+    "POST /pier/cow/apply": apply,
     "GET /pier/snapshots": list_,
     "POST /pier/snapshots": take,
     "DELETE /pier/snapshots": remove,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # name -> (module of pier.cli, constant in it, summary)
 _CONTAINER = {
+    "apply": ("commit", "APPLY", "Write back what a container changed in copy-on-write binds"),
     "attach": ("attach", "ATTACH", "Attach local streams to a running container"),
     "cp": ("cp", "CP", "Copy files/folders between a container and the local filesystem"),
     "commit": ("commit", "COMMIT", "Create a new image from a container's changes"),

@@ -1,9 +1,12 @@
-"""`pier commit` and `pier diff`: what a container changed, shown or made an image of."""
+"""`pier commit`, `pier diff`, `pier apply`: what a container changed, made an image of, shown, or
+written back.
+"""
 
 import sys
 
 from pier.cli import kinds
 from pier.cli.command import Command
+from pier.cli.errors import ApiError
 from pier.cli.flags import Flag
 from pier.cli.http import quote
 from pier.cli.pull import split_reference
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from pier.cli.flags import Options
 
 _KINDS = ("C", "A", "D")
+NOT_FOUND = 404
 
 
 def _commit(context: "Context", options: "Options") -> None:
@@ -32,9 +36,22 @@ def _commit(context: "Context", options: "Options") -> None:
 
 
 def _diff(context: "Context", options: "Options") -> None:
-    changes = context.client.get(f"/containers/{quote(options.args[0])}/changes").json()
-    rows = (f"{_KINDS[change['Kind']]} {change['Path']}\n" for change in changes or ())
+    container = options.args[0]
+    changes = context.client.get(f"/containers/{quote(container)}/changes").json() or []
+    try:
+        changes += context.client.get("/pier/cow", {"container": container}).json()
+    except ApiError as exc:
+        if exc.code != NOT_FOUND:  # another engine has no such thing
+            raise
+    rows = (f"{_KINDS[change['Kind']]} {change['Path']}\n" for change in changes)
     sys.stdout.write("".join(rows))
+
+
+def _apply(context: "Context", options: "Options") -> None:
+    container, *path = options.args
+    query = {"container": container, "path": path[0] if path else None}
+    for change in context.client.post("/pier/cow/apply", query).json():
+        print(_KINDS[change["Kind"]], change["Source"])
 
 
 COMMIT = Command(
@@ -68,4 +85,11 @@ DIFF = Command(
     _diff,
     arity=(1, 1),
     aliases="container diff, diff",
+)
+APPLY = Command(
+    "apply CONTAINER [PATH]",
+    "Write what a container changed in its copy-on-write binds back to the host",
+    _apply,
+    arity=(1, 2),
+    aliases="container apply, apply",
 )

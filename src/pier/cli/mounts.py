@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_FLAGS = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "idmap")
+_FLAGS = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "idmap", "cow")
 _OPTIONS = {
     "bind": "BindOptions",
     "volume": "VolumeOptions",
@@ -65,6 +65,9 @@ def _parse_mount(text: str) -> "dict[str, Any]":
             recursive = value
         elif key == "idmap":  # Pier's own
             mount.setdefault("BindOptions", {})["IDMap"] = "auto" if value == "true" else value
+        elif key == "cow":  # likewise
+            if _flag(key, value):
+                mount.setdefault("BindOptions", {})["CopyOnWrite"] = True
         elif key in _TYPED:
             _set_typed(mount, key, value)
         else:

@@ -13,14 +13,17 @@ import threading
 from collections.abc import AsyncIterator
 
 from pier.engine.container import Container
+from pier.engine.mounts import cow_place
 from pier.engine.services import Services
 from pier.engine.states import ALIVE
 from pier.errors import Internal
 from pier.kernel import mount as mnt
 from pier.kernel.namespaces import CLONE_NEWNS, unshare
-from pier.kernel.overlay import mount_overlay
+from pier.kernel.overlay import mount_overlay, open_overlay
+from pier.model.mounts import MountRecord
 from pier.runtime.mounts import part_of
 from pier.runtime.rootfs import Root
+from pier.storage.cow import make_upper
 
 _ANY = os.O_PATH | os.O_CLOEXEC
 _PATH = _ANY | os.O_DIRECTORY
@@ -150,7 +153,9 @@ class _MadeRoot:
             if mount.Type not in ("bind", "volume") or not os.path.exists(mount.Source):
                 continue
             flags = mnt.OPEN_TREE_CLONE | (mnt.AT_RECURSIVE if mount.recursive else 0)
-            if mount.subpath:
+            if mount.cow:
+                mount_fd = self._layered(mount)
+            elif mount.subpath:
                 mount_fd = part_of(os.open(mount.Source, _ANY), mount.subpath, flags)
             else:
                 mount_fd = mnt.open_tree(mnt.AT_FDCWD, mount.Source, flags)
@@ -161,3 +166,8 @@ class _MadeRoot:
                 root.attach(mount_fd, mount.Destination, directory=directory)
             finally:
                 os.close(mount_fd)
+
+    def _layered(self, mount: MountRecord) -> int:
+        place = cow_place(self._directories.data(self._record.Id), mount.Destination)
+        make_upper(place, mount.Source)
+        return open_overlay("/", [mount.Source], f"{place}/upper", f"{place}/work")

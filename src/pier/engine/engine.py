@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pier.engine.builds import Builds
 from pier.engine.commit import Committer
 from pier.engine.containers import Containers
+from pier.engine.cow import CopyOnWrite
 from pier.engine.directories import ContainerDirectories
 from pier.engine.disk_usage import DiskUsages
 from pier.engine.events import Events
@@ -65,6 +66,7 @@ class Engine:
     system: System
     volumes: Volumes
     snapshots: Snapshots
+    cow: CopyOnWrite
     traces: Traces
     volume_keeping: VolumeKeeping
 
@@ -181,6 +183,7 @@ class Engine:
         self.stats = Stats(services)
         self.committer = Committer(services, self.containers)
         self.snapshots = Snapshots(services, self.containers)
+        self.cow = CopyOnWrite(services)
         self.volume_keeping = VolumeKeeping(services, self.containers)
         self.images = Images(services)
         self._closers.callback(self.images.close)

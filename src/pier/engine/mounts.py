@@ -4,6 +4,7 @@ See config.md of the OCI runtime specification, Mounts. A mount of the user's ta
 one of ours at the same destination; one of /dev takes the place of all below /dev.
 """
 
+import hashlib
 import os
 import re
 
@@ -11,9 +12,11 @@ from pier.engine import defaults, etc_files
 from pier.engine.idmaps import map_ids
 from pier.engine.user_mounts import missing_source
 from pier.errors import Internal, InvalidParameter
+from pier.kernel.overlay import OPTIONS
 from pier.model.container import HostConfig
 from pier.model.mounts import MountRecord
 from pier.runtime.spec import Mount
+from pier.storage.cow import make_upper
 
 _MOUNTINFO = "/proc/self/mountinfo"
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -23,6 +26,7 @@ def build(
     host: HostConfig,
     wanted: list[MountRecord],
     *,
+    directory: str,
     files_directory: str,
     data_root: str,
     writable_cgroups: bool | None,
@@ -30,7 +34,8 @@ def build(
 ) -> tuple[list[Mount], str]:
     """Return the mounts in order, and what `rootfsPropagation` they ask for ("" for nothing).
 
-    `wanted` are the container's own, in order. `files_directory` holds hosts, hostname and resolv.conf. `shm` is what /dev/shm is to be, None
+    `wanted` are the container's own, in order. `directory` is its
+    data directory. `files_directory` holds hosts, hostname and resolv.conf. `shm` is what /dev/shm is to be, None
     for nothing. Touches the disk only for the user's own binds: a missing source is made where
     Docker makes it. Raises InvalidParameter, Internal.
     """
@@ -65,6 +70,8 @@ def build(
                 users.append(_volume(mount))
             case "image":
                 users.append(_image(mount, data_root))
+            case "bind" if mount.cow:
+                users.append(_cow(mount, directory))
             case "bind":
                 users.append(_bind(mount))
         propagation = _root_propagation(mount, propagation)
@@ -112,6 +119,39 @@ def _below(entry: Mount, subpath: str) -> Mount:
 
 
 def _bind(mount: MountRecord) -> Mount:
+    _make_source(mount)
+    options = ["rbind" if mount.recursive else "bind", mount.Propagation]
+    if not mount.RW:
+        # Since Docker 25 a read-only bind is so with all mounts below it (kernel 5.12).
+        options.insert(1, "rro" if mount.recursive and mount.readonly_recursive else "ro")
+    return map_ids(defaults.mount(mount.Destination, "bind", mount.Source, *options), mount)
+
+
+def _cow(mount: MountRecord, directory: str) -> Mount:
+    """The source below an upper directory of the container's own, which is made when it is not there.
+
+    Raises InvalidParameter, Internal.
+    """
+    _make_source(mount)
+    place = cow_place(directory, mount.Destination)
+    try:
+        make_upper(place, mount.Source)
+    except NotADirectoryError:
+        problem = f"cow is for directories, and {mount.Source} is none"
+        raise InvalidParameter(f'invalid mount config for type "bind": {problem}') from None
+    except OSError as exc:
+        raise Internal(f"making a layer over {mount.Source}: {exc}") from exc
+    words = [f"lowerdir+={mount.Source}", f"upperdir={place}/upper", f"workdir={place}/work"]
+    words += [f"{key}={value}" for key, value in OPTIONS]
+    return defaults.mount(mount.Destination, "overlay", "overlay", *words)
+
+
+def cow_place(directory: str, destination: str) -> str:
+    """Where a container, whose data `directory` has, keeps what it writes to a `cow` mount."""
+    return f"{directory}/cow/{hashlib.sha256(os.fsencode(destination)).hexdigest()[:32]}"
+
+
+def _make_source(mount: MountRecord) -> None:
     if not os.path.lexists(mount.Source):
         if not mount.create:
             raise missing_source(mount.Source)
@@ -122,11 +162,6 @@ def _bind(mount: MountRecord) -> Mount:
                 f"error while creating mount source path '{mount.Source}':"
                 f" mkdir {mount.Source}: {os.strerror(exc.errno or 0).lower()}"
             ) from exc
-    options = ["rbind" if mount.recursive else "bind", mount.Propagation]
-    if not mount.RW:
-        # Since Docker 25 a read-only bind is so with all mounts below it (kernel 5.12).
-        options.insert(1, "rro" if mount.recursive and mount.readonly_recursive else "ro")
-    return map_ids(defaults.mount(mount.Destination, "bind", mount.Source, *options), mount)
 
 
 def _root_propagation(mount: MountRecord, present: str) -> str:

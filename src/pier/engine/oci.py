@@ -82,6 +82,7 @@ def build_spec(
     mount_list, propagation = mounts.build(
         host,
         record.mounts,
+        directory=directory,
         files_directory=_files_directory(host, data_root, directory),
         data_root=data_root,
         writable_cgroups=options.writable_cgroups,

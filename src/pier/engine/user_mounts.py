@@ -20,6 +20,7 @@ _MODES = (
     frozenset(("nocopy",)),
     frozenset(("consistent", "cached", "delegated")),
     frozenset(("idmap",)),
+    frozenset(("cow",)),
 )
 _ALL_MODES = frozenset().union(*_MODES)
 # Options of a tmpfs that undo each other: the last of a group counts.
@@ -43,6 +44,9 @@ _TMPFS_FLAGS = {
 }
 _TMPFS_DATA = frozenset(("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"))
 _TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev", DEFAULT_PROPAGATION)
+
+MAX_COW_SOURCE = 250
+"""fsconfig(2) takes 255 bytes a value."""
 
 
 def parse_all(host: HostConfig, *, check_sources: bool = False) -> list[MountRecord]:
@@ -102,7 +106,7 @@ def parse_bind(raw: str) -> MountRecord:
         _check_mount(target, kind)
         if kind == "bind" and "nocopy" in words:
             raise _config("bind", "field VolumeOptions must not be specified")
-        if kind == "volume" and (propagation or "idmap" in words):
+        if kind == "volume" and (propagation or "idmap" in words or "cow" in words):
             raise _config("volume", "field BindOptions must not be specified")
     except InvalidParameter as exc:
         raise InvalidParameter(f"{_invalid(raw).message}: {exc.message}") from exc
@@ -115,15 +119,18 @@ def parse_bind(raw: str) -> MountRecord:
             RW="ro" not in words,
             copies="nocopy" not in words,
         )
-    return MountRecord(
-        "bind",
-        clean(target),
-        Source=clean(source),
-        Mode=mode,
-        RW="ro" not in words,
-        Propagation=propagation or DEFAULT_PROPAGATION,
-        create=True,
-        idmap=idmaps.AUTO if "idmap" in words else "",
+    return _checked_cow(
+        MountRecord(
+            "bind",
+            clean(target),
+            Source=clean(source),
+            Mode=mode,
+            RW="ro" not in words,
+            Propagation=propagation or DEFAULT_PROPAGATION,
+            create=True,
+            idmap=idmaps.AUTO if "idmap" in words else "",
+            cow="cow" in words,
+        )
     )
 
 
@@ -243,17 +250,33 @@ def _parse_bind_mount(entry: Mount, target: str) -> MountRecord:
             raise _config("bind", "mode must be read-only to use ReadOnlyForceRecursive")
         if options.NonRecursive or options.ReadOnlyNonRecursive:
             raise _config("bind", "ReadOnlyForceRecursive cannot be combined with NonRecursive")
-    return MountRecord(
-        "bind",
-        target,
-        Source=clean(entry.Source),
-        RW=not entry.ReadOnly,
-        Propagation=propagation,
-        recursive=not (options and options.NonRecursive),
-        readonly_recursive=not (options and options.ReadOnlyNonRecursive),
-        create=bool(options and options.CreateMountpoint),
-        idmap=options.IDMap if options else "",
+    return _checked_cow(
+        MountRecord(
+            "bind",
+            target,
+            Source=clean(entry.Source),
+            RW=not entry.ReadOnly,
+            Propagation=propagation,
+            recursive=not (options and options.NonRecursive),
+            readonly_recursive=not (options and options.ReadOnlyNonRecursive),
+            create=bool(options and options.CreateMountpoint),
+            idmap=options.IDMap if options else "",
+            cow=bool(options and options.CopyOnWrite),
+        )
     )
+
+
+def _checked_cow(mount: MountRecord) -> MountRecord:
+    """Raises InvalidParameter for what an overlay cannot be as well."""
+    if not mount.cow:
+        return mount
+    if not mount.RW:
+        raise _config("bind", "cow is for what is written, and the mount is read-only")
+    if mount.idmap or mount.Propagation != DEFAULT_PROPAGATION:
+        raise _config("bind", "cow cannot be combined with idmap or a propagation")
+    if len(os.fsencode(mount.Source)) > MAX_COW_SOURCE:
+        raise _config("bind", f"the source of cow is longer than {MAX_COW_SOURCE} bytes")
+    return mount
 
 
 def _tmpfs_words(options: TmpfsOptions | None, *, readonly: bool) -> list[str]:

@@ -108,7 +108,7 @@ class Ulimit(Struct):
 
 
 class BindOptions(Struct, omit_defaults=True):
-    """`IDMap` is Pier's own: "auto" or "UID:GID", see `engine.idmaps`."""
+    """Pier's own: `IDMap`, "auto" or "UID:GID" (`engine.idmaps`), and `CopyOnWrite` (`engine.cow`)."""
 
     Propagation: str = ""
     NonRecursive: bool = False
@@ -116,6 +116,7 @@ class BindOptions(Struct, omit_defaults=True):
     ReadOnlyNonRecursive: bool = False
     ReadOnlyForceRecursive: bool = False
     IDMap: str = ""
+    CopyOnWrite: bool = False
 
 
 class MountDriver(Struct, omit_defaults=True):

@@ -18,7 +18,8 @@ class MountRecord(Struct, omit_defaults=True):
     Docker's defaults; `subpath` is relative, within a volume or image; `layers` are an image
     mount's chain IDs, lowest first. `create`: a bind's source that is missing is made, as a
     directory, at start. `anonymous`: the volume goes with the container when that is wished.
-    `idmap`: "UID:GID", who the source's owner is inside.
+    `idmap`: "UID:GID", who the source's owner is inside. `cow`: what is written goes to a layer of
+    the container's own over the source.
     `copies`: the volume is filled from the image while it is empty. `is_declared`: it comes from
     `Config.Volumes`. `is_shown` is whether inspect lists it, which a `--tmpfs` is not.
     """
@@ -40,6 +41,7 @@ class MountRecord(Struct, omit_defaults=True):
     is_shown: bool = True
     subpath: str = ""
     idmap: str = ""
+    cow: bool = False
     options: list[str] = []
     layers: list[str] = []
     labels: dict[str, str] = {}

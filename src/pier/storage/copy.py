@@ -32,11 +32,13 @@ def copy_tree(source_fd: int, target_fd: int, *, is_layer: bool = False) -> int:
     contents. With `is_layer` it is one of overlayfs, whose whiteouts and opaque directories are copied
     as such. Raises OSError (ENOSPC); then the caller throws away what there is.
     """
-    return _Copy(target_fd, is_layer=is_layer).directory(source_fd, target_fd, b"")
+    return TreeCopy(target_fd, is_layer=is_layer).directory(source_fd, target_fd, b"")
 
 
-class _Copy:
-    def __init__(self, root_fd: int, *, is_layer: bool) -> None:
+class TreeCopy:
+    """Copies into the tree below `root_fd`; files of several names are linked again."""
+
+    def __init__(self, root_fd: int, *, is_layer: bool = False) -> None:
         self._is_layer = is_layer
         self._root_fd = root_fd
         self._links: dict[tuple[int, int], bytes] = {}
@@ -65,23 +67,44 @@ class _Copy:
             return 0  # a whiteout outside of layers hides nothing
         if kind == stat.S_IFDIR:
             return self._subdirectory(source_fd, target_fd, path, name)
+        return self._file(source_fd, name, target_fd, name, path + name, found)
+
+    def file(
+        self, source_fd: int, name: bytes, target_fd: int, new_name: bytes, path: bytes
+    ) -> None:
+        """Copy one that is no directory, to a name that is free. `path` is where in the target it
+        will be, for further names of it. Raises OSError.
+        """
+        found = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
+        self._file(source_fd, name, target_fd, new_name, path, found)
+
+    def _file(
+        self,
+        source_fd: int,
+        name: bytes,
+        target_fd: int,
+        new_name: bytes,
+        path: bytes,
+        found: os.stat_result,
+    ) -> int:
+        kind = stat.S_IFMT(found.st_mode)
         if found.st_nlink > 1:
             key = (found.st_dev, found.st_ino)
             if key in self._links:
-                self._link(self._links[key], target_fd, name)
+                self._link(self._links[key], target_fd, new_name)
                 return 0
-            self._links[key] = path + name
+            self._links[key] = path
         if kind == stat.S_IFREG:
-            return _copy_file(source_fd, target_fd, name)
+            return _copy_file(source_fd, name, target_fd, new_name)
         if kind == stat.S_IFLNK:
-            os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
+            os.symlink(os.readlink(name, dir_fd=source_fd), new_name, dir_fd=target_fd)
         else:
-            os.mknod(name, found.st_mode, found.st_rdev, dir_fd=target_fd)
-        os.chown(name, found.st_uid, found.st_gid, dir_fd=target_fd, follow_symlinks=False)
+            os.mknod(new_name, found.st_mode, found.st_rdev, dir_fd=target_fd)
+        os.chown(new_name, found.st_uid, found.st_gid, dir_fd=target_fd, follow_symlinks=False)
         if kind != stat.S_IFLNK:
-            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target_fd)
+            os.chmod(new_name, stat.S_IMODE(found.st_mode), dir_fd=target_fd)
         os.utime(
-            name,
+            new_name,
             ns=(found.st_atime_ns, found.st_mtime_ns),
             dir_fd=target_fd,
             follow_symlinks=False,
@@ -117,13 +140,13 @@ class _Copy:
             os.close(parent_fd)
 
 
-def _copy_file(source_fd: int, target_fd: int, name: bytes) -> int:
+def _copy_file(source_fd: int, name: bytes, target_fd: int, new_name: bytes) -> int:
     inner_source = os.open(name, _READ, dir_fd=source_fd)
     try:
         found = os.fstat(inner_source)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.ESTALE, f"{os.fsdecode(name)} was replaced while it was copied")
-        inner_target = os.open(name, _WRITE, 0o600, dir_fd=target_fd)
+        inner_target = os.open(new_name, _WRITE, 0o600, dir_fd=target_fd)
         try:
             copy_data(inner_source, inner_target, found.st_size)
             copy_metadata(inner_source, inner_target, found)
