@@ -16,6 +16,8 @@ NULLS = re.compile(
     r"|GET /info 200 \.(GenericResources|Warnings|Plugins\.Authorization|RegistryConfig\.Mirrors): null .*"
     r"|GET /system/df 200 \.(Containers.*(Aliases|DNSNames|Links)|Volumes.*Options): null .*"
     r"|GET /system/df 200 \.(BuildCache|Containers|Images|Volumes): null .*"  # of other types
+    r"|GET /containers/\{id\}/changes 200 \.: null .*|POST /containers/\{id\}/update 200 \.Warnings: null .*"
+    r"|GET /(images/json|system/df) 200 .*\.Labels: null .*"
     r"|GET /images/\{name\}/history 200 \[\]\.Tags: null .*"
     r"|GET /images/\{name\}/json 200 \.Config\.(Cmd|Entrypoint|Env|Labels|OnBuild|Volumes): null .*"
     r"|POST /images/prune 200 \.ImagesDeleted: null .*"

@@ -62,15 +62,15 @@ def test_a_command_may_be_one_string():
         ({"HostConfig": {}}, "config cannot be empty in order to create a container"),
         (
             {"Image": "a", "HostConfig": {"Memory": "1g"}},
-            "invalid JSON: json: cannot unmarshal string into Go struct field HostConfig.Memory of type int",
+            "invalid JSON: json: cannot unmarshal string into Go struct field .HostConfig.Memory of type int64",
         ),
         (
             {"Image": 1},
-            "invalid JSON: json: cannot unmarshal number into Go struct field Image of type string",
+            "invalid JSON: json: cannot unmarshal number into Go struct field .Image of type string",
         ),
         (
             {"Image": "a", "Env": ["a=b", 1]},
-            "invalid JSON: json: cannot unmarshal number into Go struct field Env[1] of type string",
+            "invalid JSON: json: cannot unmarshal number into Go struct field .Env[1] of type string",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_import_without_a_name(images):
     [
         ({"repo": "A"}, "must be lowercase"),
         ({"repo": "a", "tag": "b/c"}, "invalid tag format"),
-        ({"changes": ["RUN true"]}, "run is not a valid change command"),
+        ({"changes": ["RUN true"]}, "RUN is not a valid change command"),
         ({"platform": "windows/amd64"}, "operating system is not supported: windows"),
         ({"platform": "a/b/c/d"}, "cannot parse platform"),
     ],
@@ -142,7 +142,7 @@ def test_changes(changes, config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("FROM x", "from is not a valid change command"),
+        ("FROM x", "FROM is not a valid change command"),
         ("CMD", "CMD requires at least one argument"),
         ("ENV A", "ENV must have two arguments"),
         ("ENV A=1 B", "can't find = in"),

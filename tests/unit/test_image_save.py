@@ -117,7 +117,7 @@ def test_id_saves_no_name(images, other):
 
 def test_no_such_image(images):
     put(images, docker_archive("a:v1", [ONE]))
-    with pytest.raises(NotFound, match="No such image: b:latest"):
+    with pytest.raises(NotFound, match="No such image: b"):
         save(images, "a:v1", "b")
 
 

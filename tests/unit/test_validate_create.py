@@ -134,7 +134,7 @@ def test_bad_config(fields, message):
         ({"CgroupnsMode": "x"}, "invalid cgroup namespace mode: x"),
         ({"Isolation": "hyperv"}, "invalid isolation (hyperv): linux only supports 'default'"),
         ({"Runtime": "x"}, "unknown or invalid runtime name: x"),
-        ({"NetworkMode": "container:"}, "Invalid network mode: invalid container format container:<name|id>"),
+        ({"NetworkMode": "container:"}, "invalid network mode: invalid container format container:<name|id>"),
         ({"NetworkMode": "container:x", "Dns": ["1.1.1.1"]}, "conflicting options: dns and the network mode"),
         ({"NetworkMode": "container:x", "PublishAllPorts": True}, "conflicting options: port publishing and the container type network mode"),
         ({"ExtraHosts": ["x"]}, 'bad format for add-host: "x"'),

@@ -22,7 +22,21 @@ _WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+?)`(?: - at `(?:key in )?\$
 
 # How Go's decoder names what it found, and what it wanted.
 _GO_KINDS = {"int": "number", "float": "number", "str": "string"}
-_GO_TYPES = {"str": "string", "array": "slice", "object": "map", "float": "float64"}
+_GO_TYPES = {
+    "str": "string",
+    "int": "int64",
+    "float": "float64",
+    "array": "[]string",
+    "object": "map[string]string",
+    "int` >= 0": "uint64",
+}
+# What Go calls the structs of bodies; that of a new container's is embedded, and has no name.
+_GO_STRUCTS = {
+    "UpdateRequest": "UpdateConfig",
+    "ExecCreateRequest": "ExecOptions",
+    "NetworkCreateRequest": "CreateRequest",
+    "VolumeCreateRequest": "CreateOptions",
+}
 
 
 async def read_json(request: web.BaseRequest) -> dict[str, Any] | None:
@@ -68,9 +82,11 @@ def convert(value: dict[str, Any], into: type[T]) -> T:
     except msgspec.ValidationError as exc:
         if match := _WRONG_TYPE.fullmatch(str(exc)):
             wanted, got, path = match.groups()
+            wanted = wanted.removesuffix(" | null")
             text = (
-                f"json: cannot unmarshal {_GO_KINDS.get(got, got)} into Go struct field {path} "
-                f"of type {_GO_TYPES.get(wanted, wanted)}"
+                f"json: cannot unmarshal {_GO_KINDS.get(got, got)} into Go struct field"
+                f" {_GO_STRUCTS.get(into.__name__, '')}.{path} of type"
+                f" {_GO_TYPES.get(wanted, wanted)}"
             )
         else:
             text = str(exc)

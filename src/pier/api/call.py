@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 # httputils.BoolValue: everything else is true, so that `?force` alone is not, and `?force=x` is.
 _FALSE = ("", "0", "no", "false", "none")
 
+# strconv.ParseBool.
+BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+
 Version = tuple[int, int]
 
 
@@ -65,16 +71,25 @@ class Call:
         return int(text)
 
     def size(self, key: str, what: str) -> int:
-        """Return one side of a terminal, 0 to 65535. Raises InvalidParameter naming `what`."""
+        """Return one side of a terminal, 0 to 65535. Raises InvalidParameter naming `what`.
+
+        dockerd takes 32 bits, of which the kernel's structure has room for 16.
+        """
         text = self.text(key)
-        if not (text.isascii() and text.isdigit()):
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()):
             raise InvalidParameter(f'invalid resize {what} "{text}": invalid syntax')
         value = int(text)
-        if value > 0xFFFF:
+        if not 0 <= value < 1 << 32:
             raise InvalidParameter(f'invalid resize {what} "{text}": value out of range')
-        return value
+        return min(value, 0xFFFF)
 
     def timestamp(self, key: str) -> int | None:
         """Return a time in nanoseconds since the epoch, None for absent, "" and "0"."""
         text = self.text(key)
-        return parse_timestamp(text, now_ns=now_ns()) if text not in ("", "0") else None
+        if text in ("", "0"):
+            return None
+        try:
+            return parse_timestamp(text, now_ns=now_ns())
+        except InvalidParameter:
+            raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None

@@ -74,7 +74,7 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 
 async def changes(call: Call) -> web.StreamResponse:
-    return json_answer(await call.engine.containers.changes(call.name))
+    return json_answer(await call.engine.containers.changes(call.name) or None)
 
 
 async def export(call: Call) -> web.StreamResponse:

@@ -66,12 +66,26 @@ def _adapt_mount(mount: Mount, version: Version) -> None:
         raise InvalidParameter('Mount type "Image" needs API v1.48 or newer')
     if version < (1, 44) and mount.Type == "bind":
         _adapt_bind(mount, version)
-    if version < (1, 42):
+    if version >= (1, 42):
+        _check_options(mount)
+    else:
         # These were wrong then too, and nobody looked.
         if mount.Type != "volume":
             mount.VolumeOptions = None
         if mount.Type != "tmpfs":
             mount.TmpfsOptions = None
+
+
+def _check_options(mount: Mount) -> None:
+    for options, kind in (
+        (mount.VolumeOptions, "volume"),
+        (mount.BindOptions, "bind"),
+        (mount.TmpfsOptions, "tmpfs"),
+    ):
+        if options is not None and mount.Type != kind:
+            raise InvalidParameter(
+                f'{kind.title()}Options must not be specified on mount type "{mount.Type}"'
+            )
 
 
 def _adapt_bind(mount: Mount, version: Version) -> None:
@@ -146,7 +160,7 @@ def _mac_address(request: CreateRequest, version: Version) -> list[str]:
                 " the main network, or be left empty"
             )
         endpoint.MacAddress = mac
-        request.MacAddress = ""
+    request.MacAddress = ""
     return [_MAC_WARNING]
 
 

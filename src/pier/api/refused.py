@@ -33,6 +33,10 @@ async def _no_swarm(call: Call) -> web.StreamResponse:
     )
 
 
+async def _no_part(call: Call) -> web.StreamResponse:
+    raise Unavailable("This node is not part of a swarm")
+
+
 async def _no_cluster_volumes(call: Call) -> web.StreamResponse:
     raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
@@ -46,6 +50,7 @@ def _not_yet(what: str) -> Handler:
 
 ROUTES: Routes = {
     **dict.fromkeys(_SWARM, _no_swarm),
+    "POST /swarm/leave": _no_part,
     "PUT /volumes/{name}": _no_cluster_volumes,
     **{route: _not_yet(what) for route, what in _NOT_YET.items()},
 }

@@ -8,7 +8,7 @@ from pier.api.body import read_json
 from pier.api.call import Call
 from pier.api.router import Routes
 from pier.api.streaming import send_transfer
-from pier.errors import InvalidParameter
+from pier.errors import Forbidden, InvalidParameter
 from pier.model.filters import Filters
 from pier.model.platform import Platform, normalize, parse_platform
 from pier.model.reference import parse_reference
@@ -20,6 +20,8 @@ async def pull(call: Call) -> web.StreamResponse:
     """POST /images/create?fromImage=: a tag, a digest, or every tag when there is neither."""
     image, tag = call.text("fromImage"), call.text("tag")
     reference = parse_reference(image)
+    if reference.familiar_name == "scratch":
+        raise Forbidden("'scratch' is a reserved name")
     if ":" in tag:
         # The docker command sends a digest as the tag.
         reference = parse_reference(f"{reference.name}@{tag}")
@@ -54,10 +56,14 @@ async def auth(call: Call) -> web.StreamResponse:
 
 
 async def search(call: Call) -> web.StreamResponse:
+    try:
+        limit = call.integer("limit") or 0
+    except InvalidParameter as exc:
+        raise InvalidParameter(f"invalid limit specified: {exc.message}") from None
     found = await call.engine.registries.search(
         call.text("term"),
         _credentials(call),
-        limit=call.integer("limit") or 0,
+        limit=limit,
         filters=Filters.parse(call.text("filters"), FILTERS),
     )
     return json_answer(found)

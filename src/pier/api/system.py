@@ -5,12 +5,11 @@ from msgspec import to_builtins
 
 from pier.api import answer_versions
 from pier.api.answers import json_answer, text_answer
-from pier.api.call import Call
+from pier.api.call import BOOLEANS, Call
 from pier.api.negotiation import negotiate
 from pier.api.router import Routes
 from pier.api.streaming import JSON, JSON_LINES, JSON_SEQUENCE, ND_JSON, send_values
 from pier.engine.disk_usage import usages
-from pier.engine.events import FILTERS
 from pier.errors import InvalidParameter
 from pier.model.filters import Filters
 
@@ -20,13 +19,6 @@ _PING_HEADERS = {
     "Swarm": "inactive",
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
-}
-
-
-# strconv.ParseBool.
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
 }
 
 
@@ -43,11 +35,15 @@ async def info(call: Call) -> web.StreamResponse:
 
 
 async def events(call: Call) -> web.StreamResponse:
-    subscription = call.engine.events.subscribe(
-        since=call.timestamp("since"),
-        until=call.timestamp("until"),
-        filters=Filters.parse(call.text("filters"), FILTERS),
-    )
+    since, until = call.timestamp("since"), call.timestamp("until")
+    if until is not None and since is not None and until < since:
+        raise InvalidParameter(
+            f"`since` time ({call.text('since')}) cannot be after `until` time"
+            f" ({call.text('until')})"
+        )
+    # Keys that mean nothing here are passed over, as by dockerd.
+    filters = Filters.parse(call.text("filters"), None)
+    subscription = call.engine.events.subscribe(since=since, until=until, filters=filters)
     return await send_values(
         call,
         subscription,
@@ -66,12 +62,13 @@ def _events_type(call: Call) -> str:
 async def disk_usage(call: Call) -> web.StreamResponse:
     kinds = call.query.get("type", []) if call.version >= (1, 42) else []
     measured = await call.engine.disk_usages.measure(kinds)
+    answer_versions.containers(measured.Containers or [], call.version)
     if call.version < (1, 52):
         return json_answer(measured)
     text = call.text("verbose")
-    if text and text not in _BOOLEANS:
+    if text and text not in BOOLEANS:
         raise InvalidParameter(f"invalid value for verbose: {text}")
-    is_verbose = _BOOLEANS.get(text, False)
+    is_verbose = BOOLEANS.get(text, False)
     shown = to_builtins(usages(measured, verbose=is_verbose))
     if call.version == (1, 52) and not text:
         old = {name: value for name, value in to_builtins(measured).items() if value is not None}

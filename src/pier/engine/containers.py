@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO
 
+from msgspec import UNSET
+
 from pier.engine import listing, log_options, top
 from pier.engine.attach import Attachment, check_attachable
 from pier.engine.container import Container
@@ -102,7 +104,8 @@ class Containers:
         rows = listing.summarize_all(wanted, services.images)
         if size:
             for row, container in zip(rows, wanted, strict=True):
-                row.SizeRw, row.SizeRootFs = await self._sizes(container)
+                written, row.SizeRootFs = await self._sizes(container)
+                row.SizeRw = written or UNSET
         return rows
 
     async def inspect(self, ref: str, *, size: bool) -> ContainerInspect:
@@ -162,7 +165,7 @@ class Containers:
         """Raises Conflict when it does not run, InvalidParameter for the signal."""
         with _wrapped(f"cannot kill container: {ref}: "):
             signal = signal or "SIGKILL"
-            if signal.isdecimal() and int(signal) > SIGRTMAX:
+            if signal.lstrip("-").isdecimal() and not 0 <= int(signal) <= SIGRTMAX:
                 raise InvalidParameter(f"the linux daemon does not support signal {signal}")
             number = parse_signal(signal)
             await self._stopper.kill(self._get(ref), number)

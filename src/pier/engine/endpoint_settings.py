@@ -32,16 +32,16 @@ def veth_name(endpoint_id: str) -> str:
     return VETH_PREFIX + endpoint_id[:7]
 
 
-def check_endpoint(network: NetworkRecord, settings: EndpointSettings) -> None:
-    """Check what an endpoint asks of its network. Raises InvalidParameter, all problems listed."""
+def check_endpoint(network: NetworkRecord, settings: EndpointSettings, *, where: str = "") -> None:
+    """Check what an endpoint asks of its network; `where` is said before what is wrong.
+
+    Raises InvalidParameter, all problems listed.
+    """
     problems = list(_endpoint_problems(network, settings))
     if not problems:
         return
     lines = problems if len(problems) == 1 else [f"* {text}" for text in problems]
-    raise InvalidParameter(
-        f"invalid config for network {network.Name}: invalid endpoint settings:\n"
-        + "\n".join(lines)
-    )
+    raise InvalidParameter(f"{where}invalid endpoint settings:\n" + "\n".join(lines))
 
 
 def _endpoint_problems(network: NetworkRecord, settings: EndpointSettings) -> Iterator[str]:

@@ -240,11 +240,17 @@ def _check_port(key: str, value: str) -> frozenset[str]:
     """Return the ports that a filter's value means. Raises InvalidParameter."""
     numbers, _, protocol = value.partition("/")
     first, _, last = numbers.partition("-")
-    if not first.isdigit() or not (last or first).isdigit():
-        raise InvalidParameter(f"invalid filter '{key}={value}'")
+    wrong = f"error while looking up for {key} {value}: "
+    for number in (first, last or first):
+        if not number.isdigit():
+            raise InvalidParameter(f'{wrong}strconv.ParseUint: parsing "{number}": invalid syntax')
+        if int(number) > 0xFFFF:
+            raise InvalidParameter(
+                f'{wrong}strconv.ParseUint: parsing "{number}": value out of range'
+            )
     span = range(int(first), int(last or first) + 1)
-    if span.stop > 65536:
-        raise InvalidParameter(f"invalid filter '{key}={value}'")
+    if not span:
+        raise InvalidParameter(f"{wrong}Invalid range specified for the Port: {value}")
     return frozenset(f"{number}/{protocol or 'tcp'}" for number in span)
 
 

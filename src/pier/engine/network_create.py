@@ -43,7 +43,7 @@ def attachments(request: CreateRequest, networks: NetworkStore) -> dict[str, Att
         settings.MacAddress = mac
         network = networks.find(name)
         if network is not None and network.Driver not in ("host", "null"):
-            check_endpoint(network, settings)
+            check_endpoint(network, settings, where=f"invalid config for network {name}: ")
         found[name] = Attachment(settings, mac=mac)
     return found
 

@@ -309,13 +309,14 @@ class Networks:
         if network.ConfigOnly:
             raise Forbidden("cannot create endpoint on configuration-only network")
         if network.Name == "host" or mode == "host":
-            raise Forbidden(
-                "container cannot be disconnected from host network or connected to host network"
+            raise InvalidParameter(
+                "cannot connect container to host network - container must be created in host"
+                " network mode"
             )
         if mode.startswith("container:"):
             raise Forbidden("container sharing network namespace with another container or host cannot be connected to any other network")  # fmt: skip
         if network.Name == "none" or "none" in record.networks:
-            raise Forbidden("container cannot be connected to multiple networks with one of the networks in private (none) mode")  # fmt: skip
+            raise InvalidParameter("container cannot be connected to multiple networks with one of the networks in private (none) mode")  # fmt: skip
         if network.Name in record.networks:
             raise Forbidden(
                 f"endpoint with name {record.Name} already exists in network {network.Name}"

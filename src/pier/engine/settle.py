@@ -70,7 +70,7 @@ def _inherited(services: Services, host: HostConfig) -> list[MountRecord]:
     for entry in host.VolumesFrom or ():
         ref, _, mode = entry.partition(":")
         if not ref:
-            raise InvalidParameter("invalid volumes-from specification: missing container")
+            raise InvalidParameter("volumes-from specification cannot be an empty string")
         if not valid_mode(mode):
             raise InvalidParameter(f"invalid mode: {mode}")
         try:

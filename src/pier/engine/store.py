@@ -47,7 +47,7 @@ class ContainerStore:
         if found_id is not None:
             return self._by_id[found_id]
         if not ref:
-            raise InvalidParameter("No container name or ID supplied")
+            raise InvalidParameter(f'invalid name or ID supplied: "{ref}"')
         matching = [known for known in self._by_id if known.startswith(ref)]
         if len(matching) > 1:
             raise InvalidParameter(f"multiple IDs found with provided prefix: {ref}")

@@ -103,6 +103,8 @@ class System:
             ],
             CDISpecDirs=list(settings.cdi_spec_dirs),
             FirewallBackend=FirewallInfo(Driver="nftables"),
+            KernelMemoryTCP=_has(groups, "memory", "memory.kmem.tcp.limit_in_bytes", version=1)
+            or UNSET,
             DiscoveredDevices=_devices(settings) or UNSET,
             Plugins=Plugins(
                 Volume=["local", *VolumePlugins(settings.plugin_dirs).names()],

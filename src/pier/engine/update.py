@@ -77,7 +77,7 @@ async def update_container(
         _rewire(services, container, request, wanted)
         services.store.save(container)
     services.events.container(container.record, "update")
-    return UpdateResponse(Warnings=warnings)
+    return UpdateResponse(Warnings=warnings or None)
 
 
 def _lifting(

@@ -56,7 +56,7 @@ def _check_joined(request: CreateRequest) -> None:
     """What a container cannot have of its own that shares the network of another one."""
     host = request.HostConfig
     if host.NetworkMode in ("container", _CONTAINER):
-        raise InvalidParameter("Invalid network mode: invalid container format container:<name|id>")
+        raise InvalidParameter("invalid network mode: invalid container format container:<name|id>")
     if request.Hostname:
         raise InvalidParameter("conflicting options: hostname and the network mode")
     if host.Links:
@@ -97,13 +97,15 @@ def _check_names(host: HostConfig) -> None:
 
 
 def _check_macs(request: CreateRequest) -> None:
-    endpoints = request.NetworkingConfig.EndpointsConfig.values()
-    for text in (request.MacAddress, *(e.MacAddress for e in endpoints)):
+    for name, endpoint in request.NetworkingConfig.EndpointsConfig.items():
+        text = endpoint.MacAddress
         try:
             if text:
                 mac_bytes(text)
         except ValueError:
-            raise InvalidParameter(f"invalid MAC address: {text}") from None
+            raise InvalidParameter(
+                f"invalid config for network {name}: invalid MAC address {text}"
+            ) from None
 
 
 def _check_links(host: HostConfig) -> None:

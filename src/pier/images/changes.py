@@ -27,7 +27,7 @@ def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> None:
         name, _, rest = line.partition(" ")
         instruction = _INSTRUCTIONS.get(name.lower())
         if instruction is None:
-            raise InvalidParameter(f"{name.lower()} is not a valid change command")
+            raise InvalidParameter(f"{name} is not a valid change command")
         rest = rest.strip()
         if not rest:
             raise InvalidParameter(f"{name.upper()} requires at least one argument")

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pier.errors import NotFound
 from pier.images.image import Image
 from pier.images.manifests import encode_manifest, make_manifest
 from pier.images.store import ImageStore
@@ -97,7 +98,10 @@ class Saving:
             tags = self._store.tags_of(parsed)
             if tags:
                 return [(image, reference) for reference, image in tags]
-        image = self._store.get(ref)
+        try:
+            image = self._store.get(ref)
+        except NotFound:
+            raise NotFound(f"No such image: {ref}") from None
         named = self._store.owner_of(parsed.tagged())
         is_name = named is not None and named.id == image.id and not parsed.digest
         return [(image, parsed.tagged() if is_name else None)]

@@ -65,7 +65,7 @@ def summaries(
                 Created=_seconds(image),
                 Size=image.size,
                 SharedSize=shared,
-                Labels=image.config.config.Labels,
+                Labels=image.config.config.Labels or None,
                 Containers=-1,
             )
         )

@@ -170,7 +170,9 @@ class UpdateRequest(Resources):
 
 
 class UpdateResponse(Struct):
-    Warnings: list[str] = []
+    """`Warnings` is null without any, as dockerd has it."""
+
+    Warnings: list[str] | None = None
 
 
 class ContainerChange(Struct):

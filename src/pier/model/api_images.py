@@ -63,7 +63,7 @@ class ImageSummary(Struct):
     Created: int
     Size: int
     SharedSize: int
-    Labels: dict[str, str]
+    Labels: dict[str, str] | None
     Containers: int
     Manifests: "list[ImageManifestSummary] | UnsetType" = UNSET
 

@@ -23,11 +23,11 @@ class Filters(Struct, frozen=True):
     values: dict[str, tuple[str, ...]] = {}
 
     @classmethod
-    def parse(cls, text: str, accepted: Collection[str]) -> Self:
+    def parse(cls, text: str, accepted: Collection[str] | None) -> Self:
         """Decode the query parameter; "" is no filters at all.
 
         Raises InvalidParameter, in Docker's words, for text that is not filters and for a key that
-        is not among `accepted`.
+        is not among `accepted`; None accepts all.
         """
         if not text:
             return cls()
@@ -36,7 +36,7 @@ class Filters(Struct, frozen=True):
         except msgspec.DecodeError:
             raise InvalidParameter("invalid filter") from None
         for key in decoded:
-            if key not in accepted:
+            if accepted is not None and key not in accepted:
                 raise InvalidParameter(f"invalid filter '{key}'")
         return cls({key: tuple(values) for key, values in decoded.items() if values})
 

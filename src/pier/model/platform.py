@@ -81,7 +81,7 @@ def parse_platform(text: str) -> Platform:
         if not _COMPONENT.fullmatch(part):
             raise InvalidParameter(f'"{part}" is an invalid component of "{text}"')
     if len(parts) > 3:
-        raise InvalidParameter(f'"{text}": cannot parse platform specifier')
+        raise InvalidParameter(f'"{text}": cannot parse platform specifier: invalid argument')
     host = host_platform()
     if len(parts) > 1:
         return normalize(Platform(parts[1], parts[0], parts[2] if len(parts) == 3 else ""))

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from msgspec.structs import replace
 
-from pier.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
+from pier.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from pier.model.gotime import now
 from pier.model.network import IPAM, IPAMConfig, NetworkCreateRequest, NetworkRecord
 from pier.network import egress, options, overlay, parents
@@ -34,7 +34,7 @@ def plan_network(
     """Return the record of a new network; nothing is made.
 
     `routes` are the host's, which chosen subnets keep away from. Raises InvalidParameter, Conflict,
-    Forbidden, NotFound, Unavailable.
+    Forbidden, NotFound.
     """
     _check_name(request, store)
     _check_scope(request)
@@ -204,13 +204,11 @@ def _check_scope(request: NetworkCreateRequest) -> None:
     if request.Scope not in ("", "local"):
         raise InvalidParameter(f"invalid network scope: {request.Scope}")
     if request.Driver == overlay.DRIVER and not request.Options.get(overlay.PEERS):
-        raise Unavailable(NO_SWARM)  # as dockerd without a swarm
+        raise Forbidden(NO_SWARM)  # as dockerd without a swarm
     if request.Ingress:
-        raise Unavailable(NO_SWARM)
+        raise Forbidden("Ingress network can only be global scope network")
     if request.ConfigOnly and request.ConfigFrom.Network:
-        raise InvalidParameter(
-            "a configuration network cannot depend on another configuration network"
-        )
+        raise Forbidden("a configuration network cannot depend on another configuration network")
 
 
 def _from_configuration(request: NetworkCreateRequest, store: NetworkStore) -> NetworkCreateRequest:
@@ -219,7 +217,7 @@ def _from_configuration(request: NetworkCreateRequest, store: NetworkStore) -> N
         return request
     source = store.find(name)
     if source is None or not source.ConfigOnly:
-        raise Forbidden(f'configuration network "{name}" does not exist')
+        raise NotFound(f'configuration network "{name}" does not exist')
     if request.IPAM.Config or request.Options:
         raise Forbidden(
             "user-specified configurations are not supported if the network depends on a"
@@ -281,7 +279,7 @@ def _member_problems(entry: IPAMConfig, subnet: Subnet) -> list[str]:
         try:
             if ip_address(text) not in subnet:
                 problems.append(
-                    f"invalid {what}: parent subnet {subnet} doesn't contain this address"
+                    f"invalid {what} {text}: parent subnet {subnet} doesn't contain this address"
                 )
         except ValueError:
             problems.append(f"invalid {what}: invalid address")
