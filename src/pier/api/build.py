@@ -13,6 +13,8 @@ from pier.api.call import Call
 from pier.api.router import Routes
 from pier.api.streaming import BINARY, send_bytes, send_transfer
 from pier.build.attest.provenance import check_fields
+from pier.build.caches.entry import parse_cache_entry
+from pier.build.caches.remote import check_entries
 from pier.build.options import NETWORK_HOST, BuildOptions, Limits
 from pier.build.result import Order
 from pier.build.session import ClientSession
@@ -64,6 +66,10 @@ def _refuse(call: Call) -> None:
 
 def _options(call: Call) -> BuildOptions:
     platforms = _platforms(call)
+    sources = _json(call, "cachefrom", list[str]) or []
+    imports = [parse_cache_entry(text) for text in sources if "type=" in text]
+    exports = [parse_cache_entry(text) for text in _json(call, "cacheto", list[str]) or []]
+    check_entries(imports, exports)
     return BuildOptions(
         dockerfile=call.text("dockerfile"),
         references=_references(call),
@@ -78,7 +84,9 @@ def _options(call: Call) -> BuildOptions:
         network=call.text("networkmode"),
         extra_hosts=_hosts(call),
         security_opts=_json(call, "securityopt", list[str]) or [],
-        cache_from=_json(call, "cachefrom", list[str]) or [],
+        cache_from=[name for name in sources if "type=" not in name],
+        cache_imports=imports,
+        cache_exports=exports,
         limits=Limits(
             memory=call.integer("memory") or 0,
             memory_swap=call.integer("memswap") or 0,

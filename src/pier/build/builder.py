@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pier.build.arguments import Arguments
 from pier.build.attest.materials import image_material
+from pier.build.caches.imported import ImportedCache
 from pier.build.context import Context
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.parse import parse_dockerfile, parse_trigger
@@ -106,13 +107,20 @@ class Build:
         """SOURCE_DATE_EPOCH in seconds, when the client gave one."""
         return self._arguments.epoch
 
+    @property
+    def stages(self) -> list[Image]:
+        """What the stages have come to, once all have run."""
+        images = [task.result().image for task in self._stages.values()]
+        return [image for image in images if image is not None]
+
     def outcome(self, image: Image) -> PlatformResult:
         """Return what it has come to, once it has run to its end."""
         last = self.plan.stages[-1].stage.index
         materials = [self._materials[uri] for uri in sorted(self._materials)]
         platform = image.config.platform
         times = sorted(self._times, key=lambda step: step.started)
-        return PlatformResult(platform, image, self._bases[last], materials, times)
+        base = self._bases[last]
+        return PlatformResult(platform, image, base, materials, times, self.stages)
 
     async def run(
         self,
@@ -120,10 +128,12 @@ class Build:
         *,
         progress: Progress = SILENT,
         key: str = "",
+        caches: Sequence[ImportedCache] = (),
     ) -> Image:
         """Build to the end; on failure or cancellation nothing goes on. Raises PierError.
 
-        `key` tells the build's vertexes from those of others.
+        `key` tells the build's vertexes from those of others. `caches` are those elsewhere that
+        steps may be taken from.
         """
         self._key = key
         shop = self._shop
@@ -132,7 +142,14 @@ class Build:
                 with shop.store.pinned() as pins:
                     epoch = self._arguments.epoch
                     self._job = Job(
-                        self._options, self._context, self._file.escape, epoch, pins, progress, []
+                        self._options,
+                        self._context,
+                        self._file.escape,
+                        epoch,
+                        pins,
+                        progress,
+                        [],
+                        caches,
                     )
                     image = await self._run(tell)
                     result.add(*image.chain_ids, *image.blobs)

@@ -91,6 +91,11 @@ class BuildCache:
         self._store.root.later(lambda: self._write(used))
         return image
 
+    def steps_to(self, image_id: str) -> list[Record]:
+        """Return the steps that made an image, the oldest first."""
+        found = [record for record in self._records.values() if record.image == image_id]
+        return sorted(found, key=lambda record: (record.created_at, record.key))
+
     def add(self, key: str, image: Image, parent: Image | None, description: str) -> None:
         now = time.time_ns()
         parent_id = parent.id if parent else ""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
+from pier.build.caches.entry import CacheEntry
 from pier.build.result import Order
 from pier.build.session import ClientSession
 from pier.model.container import Ulimit
@@ -41,7 +42,8 @@ class BuildOptions(Struct, frozen=True):
 
     `platforms` are several to be built for, instead of `platform`; `is_list` makes an index of one
     as well. `outputs` are what is made of the result, an image with the names of `references` when
-    there are none. `provenance` and `sbom` as in `BuildResult`. `frontend_attributes` are those of BuildKit's client,
+    there are none. `provenance` and `sbom` as in `BuildResult`. `cache_imports` and
+    `cache_exports` are caches elsewhere. `frontend_attributes` are those of BuildKit's client,
     for provenance, None where it is no such client.
     """
 
@@ -72,4 +74,6 @@ class BuildOptions(Struct, frozen=True):
     outputs: Sequence[Order] = ()
     provenance: Mapping[str, str] | None = None
     sbom: Mapping[str, str] | None = None
+    cache_imports: Sequence[CacheEntry] = ()
+    cache_exports: Sequence[CacheEntry] = ()
     frontend_attributes: Mapping[str, str] | None = None

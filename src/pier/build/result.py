@@ -31,7 +31,8 @@ class StepTimes(Struct, frozen=True):
 class PlatformResult(Struct, frozen=True):
     """`image` None is scratch with nothing in it; `base` is what the last stage began with.
 
-    `materials` and `steps` are in order, each once.
+    `materials` and `steps` are in order, each once. `stages` are what all stages that were built
+    came to.
     """
 
     platform: Platform
@@ -39,6 +40,7 @@ class PlatformResult(Struct, frozen=True):
     base: Image | None = None
     materials: Sequence[Material] = ()
     steps: Sequence[StepTimes] = ()
+    stages: Sequence[Image] = ()
 
 
 class Definition(Struct, frozen=True):
@@ -64,7 +66,8 @@ class BuildResult(Struct, frozen=True):
 
     `epoch` is SOURCE_DATE_EPOCH in seconds. `provenance` and `sbom` are the fields of
     `attest:provenance` and `attest:sbom` (`mode`, `version`, `inline-only`, …), None for no such
-    attestation. `inline_cache` puts what the cache needs into the images' configs.
+    attestation. `inline_cache` is what each
+    platform's image carries of its own cache, empty for none.
     """
 
     platforms: Sequence[PlatformResult]
@@ -75,7 +78,7 @@ class BuildResult(Struct, frozen=True):
     epoch: int | None = None
     provenance: Mapping[str, str] | None = None
     sbom: Mapping[str, str] | None = None
-    inline_cache: bool = False
+    inline_cache: Sequence[bytes] = ()
 
 
 class Order(Struct, frozen=True):

@@ -12,7 +12,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from pier.build.builder import Build, Builder
+from pier.build.caches.remote import RemoteCaches
 from pier.build.context import Context
+from pier.build.export.exporter import Receiver
 from pier.build.options import BuildOptions
 from pier.build.progress import SILENT, Progress
 from pier.build.result import BuildResult, Definition, PlatformResult
@@ -31,6 +33,9 @@ def read_all(shop: Shop, context: Context, options: BuildOptions) -> list[Build]
     ]
 
 
+INLINE_ARGUMENT = "BUILDKIT_INLINE_CACHE"
+
+
 async def run_all(
     builds: Sequence[Build],
     options: BuildOptions,
@@ -39,6 +44,8 @@ async def run_all(
     *,
     progress: Progress = SILENT,
     key: str = "",
+    caches: RemoteCaches | None = None,
+    receiver: Receiver | None = None,
 ) -> BuildResult:
     """Run them to their ends; the first failure ends all. `tell` hears one after another.
 
@@ -48,8 +55,12 @@ async def run_all(
     heard = _Turns(tell, len(builds))
 
     async def one(number: int, build: Build) -> PlatformResult:
+        read = options.cache_imports if caches is not None else ()
+        found = (
+            await caches.read(read, receiver, build.platform, progress) if caches and read else ()
+        )
         whose = f"{key}\0{build.platform}" if len(builds) > 1 else key
-        image = await build.run(heard.teller(number), progress=progress, key=whose)
+        image = await build.run(heard.teller(number), progress=progress, key=whose, caches=found)
         pins.add(image.id, *image.chain_ids, *image.blobs)
         heard.done(number)
         return build.outcome(image)
@@ -68,8 +79,16 @@ async def run_all(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+    platforms = [task.result() for task in tasks]
+    images = [one.image for one in platforms if one.image is not None]
+    inline: Sequence[bytes] = ()
+    if caches is not None:
+        stages = [image for one in platforms for image in one.stages]
+        await caches.write(options.cache_exports, images, stages, receiver, progress)
+        if _is_inline(options):
+            inline = [await caches.inline([image]) for image in images]
     return BuildResult(
-        [task.result() for task in tasks],
+        platforms,
         is_list=options.is_list or len(tasks) > 1,
         definition=_definition(options, builds[0]),
         started=started,
@@ -77,7 +96,14 @@ async def run_all(
         epoch=builds[0].epoch,
         provenance=options.provenance,
         sbom=options.sbom,
+        inline_cache=inline,
     )
+
+
+def _is_inline(options: BuildOptions) -> bool:
+    """Tell whether images shall carry their cache: `--cache-to type=inline`, or what came before."""
+    given = options.arguments.get(INLINE_ARGUMENT) or ""
+    return given in ("1", "true") or any(e.type == "inline" for e in options.cache_exports)
 
 
 def _definition(options: BuildOptions, build: Build) -> Definition:

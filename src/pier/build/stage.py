@@ -15,6 +15,7 @@ from pier.build import configure, files, step_mounts
 from pier.build.arguments import Arguments
 from pier.build.cache import BuildCache, key_of
 from pier.build.cache_mounts import CacheMounts
+from pier.build.caches.imported import ImportedCache, Wanted
 from pier.build.configure import environment, expanded, shell_words
 from pier.build.context import Context
 from pier.build.copying import make_directory
@@ -54,7 +55,8 @@ class Shop(Struct, frozen=True):
 class Job(Struct, frozen=True):
     """What the stages of one build share; `pins` keeps the layers that they stand on.
 
-    `failures` are the steps that failed, with what they raised.
+    `failures` are the steps that failed, with what they raised. `caches` are those elsewhere that
+    steps may be taken from.
     """
 
     options: BuildOptions
@@ -64,6 +66,7 @@ class Job(Struct, frozen=True):
     pins: Pins
     progress: Progress = SILENT
     failures: "list[Failure]" = []
+    caches: Sequence[ImportedCache] = ()
 
 
 class Failure(Struct, frozen=True):
@@ -236,7 +239,7 @@ class StageBuild:
             async def make() -> str:
                 return await self._work(partial(files.put, found, self.config))
 
-            await self._made(text, what, make)
+            await self._made(text, what, make, says_all=not any(found.details[:3]))
 
     async def _linked(self, text: str, what: list[object], found: files.Found) -> None:
         """COPY and ADD --link: a layer that is the same whatever it stands on, and so it is made
@@ -317,7 +320,8 @@ class StageBuild:
         what = ["RUN", text, command, network, asked, read]
         if script is not None or is_privileged:
             what.append([script.content if script else "", is_privileged])
-        await self._made(text, what, make)
+        says_all = not asked and script is None and not is_privileged
+        await self._made(text, what, make, says_all=says_all)
 
     def _rights(self, step: ins.Run, word: Callable[[str], str]) -> tuple[str, bool]:
         """Return the network's name and --security=insecure. Raises PierError."""
@@ -390,9 +394,17 @@ class StageBuild:
     # Results
 
     async def _made(
-        self, created_by: str, what: Sequence[object], make: Callable[[], Awaitable[str]] | None
+        self,
+        created_by: str,
+        what: Sequence[object],
+        make: Callable[[], Awaitable[str]] | None,
+        *,
+        says_all: bool = True,
     ) -> None:
-        """Take a step's image from the cache, or make it: `make` returns its upper directory."""
+        """Take a step's image from the cache, or make it: `make` returns its upper directory.
+
+        `says_all` tells whether the history's words say all that makes a difference.
+        """
         shop, parent = self._shop, self.image
         epoch = self._job.epoch
         key = key_of(parent, [*what, epoch, str(self._platform) if parent is None else ""])
@@ -400,6 +412,8 @@ class StageBuild:
             found = None if self.cache_lost else shop.cache.find(key)
             if found is None and self._job.options.cache_from and not self.cache_lost:
                 found = await self._from_others(created_by, key)
+            if found is None and self._job.caches and not self.cache_lost:
+                found = await self._from_elsewhere(created_by, key, says_all=says_all)
             self.is_cached = found is not None
             if found is not None:
                 self._output.stream(" ---> Using cache\n")
@@ -436,6 +450,17 @@ class StageBuild:
             made = self._plain(created_by, parent)
             found = partial(adopt, self._shop.store, image, made, self._job.pins)
             taken = await finished(self._shop.executor, found)
+            if taken is not None:
+                self._shop.cache.add(key, taken, parent, created_by)
+                return taken
+        return None
+
+    async def _from_elsewhere(self, created_by: str, key: str, *, says_all: bool) -> Image | None:
+        """Take the step from one of the caches that the build may read."""
+        parent = self.image
+        wanted = Wanted(key, parent, created_by, self.config, self.author, by_words=says_all)
+        for cache in self._job.caches:
+            taken = await cache.find(wanted, self._job.pins)
             if taken is not None:
                 self._shop.cache.add(key, taken, parent, created_by)
                 return taken

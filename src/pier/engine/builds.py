@@ -14,10 +14,11 @@ from pier.build.cache_mounts import CacheMounts
 from pier.build.context import Context
 from pier.build.export.exporter import HUB_KEY
 from pier.build.export.exporters import Exporters
+from pier.build.export.layers import LayerExports
 from pier.build.fetching import Fetcher
 from pier.build.options import BuildOptions
 from pier.build.pier_session import PierSessions
-from pier.build.progress import SILENT, Progress, Silent, Status, working
+from pier.build.progress import SILENT, Progress, Silent, Status, Vertex, working
 from pier.build.remote_context import load_remote
 from pier.build.result import BuildResult, Order
 from pier.build.several import read_all, run_all
@@ -68,13 +69,12 @@ class Builds:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="build")
         self.exports = Exports()
         self.sessions = PierSessions(self._threads)
+        compressed = CompressedLayers(database, services.images.blobs)
+        layers = LayerExports(services.images, compressed, self._threads)
         self.exporters = Exporters(
-            services.images,
-            CompressedLayers(database, services.images.blobs),
-            registries.content_pusher,
-            self._threads,
-            self._named,
+            services.images, layers, registries.content_pusher, self._threads, self._named
         )
+        self.caches = registries.build_caches(self._cache, layers, self._threads)
 
     def attend(
         self, identity: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -139,6 +139,7 @@ class Builds:
             telling = Telling(asked, options, _teller(tell))
             builds: list[Build] = []
             with context, self._services.images.pinned() as pins:
+                receiver = ClassicReceiver(self.exports, _teller(tell), _pair(credentials))
                 try:
                     builds += await finished(
                         self._threads, partial(read_all, shop, context, options)
@@ -151,7 +152,11 @@ class Builds:
                     await finished(self._threads, builds[0].findings)
                     heard = _nobody if options.quiet or asked.progress else _teller(tell)
                     result = await run_all(
-                        *(builds, options, heard, pins), progress=telling.progress, key=telling.key
+                        *(builds, options, heard, pins),
+                        progress=telling.progress if asked.progress else _Told(heard),
+                        key=telling.key,
+                        caches=self.caches,
+                        receiver=receiver,
                     )
                 except PierError as exc:
                     if asked.progress:
@@ -159,7 +164,6 @@ class Builds:
                     raise
                 if asked.progress:
                     telling.warn(await finished(self._threads, builds[0].findings))
-                receiver = ClassicReceiver(self.exports, _teller(tell), _pair(credentials))
                 with contextlib.closing(receiver):
                     image = await self._export(
                         *(result, options, receiver, heard, tell), telling.progress
@@ -293,6 +297,11 @@ class _Told(Silent):
 
     def __init__(self, heard: Callable[[Mapping[str, Any]], None]) -> None:
         self._heard = heard
+
+    def vertex(self, vertex: Vertex) -> None:
+        if vertex.completed and vertex.name.startswith(("importing cache", "exporting cache")):
+            why = f": {vertex.error}" if vertex.error else ""
+            self._heard({"stream": f"{vertex.name}{why}\n"})
 
     def status(self, status: Status) -> None:
         # What every build does is not told: the lines are Docker's.

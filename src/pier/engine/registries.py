@@ -6,12 +6,16 @@ its lines cancels it.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import aiohttp
 import msgspec
 
+from pier.build.cache import BuildCache
+from pier.build.caches.remote import RemoteCaches
+from pier.build.export.layers import LayerExports
 from pier.engine.images import Images
 from pier.engine.services import Services
 from pier.model.api_registry import DistributionInspect, LoginAnswer, SearchResult
@@ -42,9 +46,16 @@ class Registries:
         self._client = Client(services.settings.registry_settings())
         sources = Sources(database)
         partials = Partials(store.root, store.blobs)
+        self._store, self._sources = store, sources
         self._puller = Puller(store, self._client, partials, sources)
         self._pusher = Pusher(store, self._client, sources)
         self.content_pusher = ContentPusher(store.blobs, self._client, sources)
+
+    def build_caches(
+        self, cache: BuildCache, layers: LayerExports, executor: Executor
+    ) -> RemoteCaches:
+        """Make what reads and writes caches of builds elsewhere."""
+        return RemoteCaches(self._store, cache, layers, self._client, self._sources, executor)
 
     def reconfigure(self, settings: RegistrySettings) -> None:
         """Use other settings from the next request on."""

@@ -19,7 +19,7 @@ from pier.registry.auth import Authorizer, Scopes, Tokens, read_limited
 from pier.registry.certificates import tls_context
 from pier.registry.challenge import Challenge, parse_challenges
 from pier.registry.credentials import ANONYMOUS, Credentials
-from pier.registry.endpoints import Endpoint, RegistrySettings, lookup
+from pier.registry.endpoints import Endpoint, RegistrySettings, lookup, trusting
 from pier.registry.errors import Refused, RegistryError, Unreachable, refused
 from pier.registry.transport import Body, new_session, send
 
@@ -92,13 +92,17 @@ class Registries:
         work: Callable[["Link"], Awaitable[T]],
         *,
         pull: bool,
+        insecure: bool = False,
     ) -> T:
         """Do `work` with the first endpoint of a registry that can.
+
+        `insecure` allows plain HTTP and certificates that do not verify, this time.
 
         A mirror that fails, for whatever reason, is passed over; of the registry's own addresses
         the next is tried only when one does not answer at all. Raises the last failure.
         """
-        endpoints = await lookup(self.settings, domain, pull=pull)
+        settings = trusting(self.settings, domain) if insecure else self.settings
+        endpoints = await lookup(settings, domain, pull=pull)
         # Plain HTTP that worked a minute ago is not worth another try of HTTPS.
         endpoints.sort(key=lambda e: not e.mirror and self.challenges(e) is None)
         failure: PierError = RegistryError(f"no endpoints found for {domain}")

@@ -112,6 +112,12 @@ def has_entry(settings: RegistrySettings, domain: str) -> RegistryEntry:
     return settings.registries.get(domain) or settings.registries.get("*") or none
 
 
+def trusting(settings: RegistrySettings, domain: str) -> RegistrySettings:
+    """Return settings that take a registry for insecure, whatever they say of it otherwise."""
+    entry = msgspec.structs.replace(has_entry(settings, domain), insecure=True)
+    return msgspec.structs.replace(settings, registries={**settings.registries, domain: entry})
+
+
 async def lookup(settings: RegistrySettings, domain: str, *, pull: bool) -> list[Endpoint]:
     """Return where to ask for a name's domain, in order. Looks names up (DNS) where it must."""
     if domain == LEGACY_DOMAIN:

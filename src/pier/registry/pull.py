@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import BinaryIO
 
 from msgspec import Struct
 
@@ -24,6 +23,7 @@ from pier.errors import Internal, InvalidParameter, NotFound, PierError
 from pier.images.image import Image
 from pier.images.intake import Intake, LayerSource
 from pier.images.store import ImageStore
+from pier.images.stored import StoredBlob
 from pier.model.digest import Digest, algorithm_of, finish, new_hash, short
 from pier.model.oci import MAX_CONFIG, ImageConfig, Manifest, chain_ids, decode_config, decode_index
 from pier.model.platform import Platform, rank
@@ -226,7 +226,7 @@ class Puller:
                     progress.update(short(descriptor.digest), action)
             for digest, size in missing.items():
                 if self._store.blobs.exists(digest):
-                    intake.receive(_Stored(self._store.blobs, digest))
+                    intake.receive(StoredBlob(self._store.blobs, digest))
                     progress.update(short(digest), "Download complete")
                     continue
                 blob = self._partials.open(digest, size)
@@ -338,28 +338,6 @@ class _Wanted(Struct, frozen=True):
     @property
     def index(self) -> RemoteManifest | None:
         return self.top if self.top.digest != self.chosen.digest else None
-
-
-class _Stored:
-    """A layer whose blob is in the store already, below another layer than this time."""
-
-    def __init__(self, blobs: Blobs, digest: Digest) -> None:
-        self._blobs = blobs
-        self.digest = digest
-        self.size = blobs.size(digest)
-
-    def reader(self) -> BinaryIO:
-        return self._blobs.open(self.digest)
-
-    def head(self, size: int) -> bytes:
-        with self.reader() as file:
-            return file.read(size)
-
-    def commit(self) -> Digest:
-        return self.digest
-
-    def abort(self) -> None:
-        """It is the store's."""
 
 
 def _canonical(reference: Reference, digest: str) -> Reference:

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from pier.model.digest import Digest, short
 from pier.model.oci import (
@@ -19,7 +18,6 @@ from pier.model.oci import (
 from pier.model.reference import Reference
 from pier.registry.client import Link, Registries
 from pier.registry.credentials import Credentials
-from pier.registry.endpoints import RegistryEntry, RegistrySettings
 from pier.registry.progress import Progress
 from pier.registry.pull import first_of
 from pier.registry.repository import Repository
@@ -67,15 +65,7 @@ class ContentPusher:
             repository = Repository(link, reference.path)
             await self.send(repository, reference, contents, progress, by_digest=by_digest)
 
-        registries = self._registries
-        if not insecure:
-            await registries.reach(reference.domain, who, work, pull=False)
-            return
-        own = Registries(_trusting(registries, reference.domain))
-        try:
-            await own.reach(reference.domain, who, work, pull=False)
-        finally:
-            await own.close()
+        await self._registries.reach(reference.domain, who, work, pull=False, insecure=insecure)
 
     async def send(
         self,
@@ -145,9 +135,3 @@ class ContentPusher:
                     group.create_task(one(layer))
         except BaseExceptionGroup as exc:
             raise first_of(exc) from None
-
-
-def _trusting(registries: Registries, domain: str) -> RegistrySettings:
-    settings = registries.settings
-    entries = {**settings.registries, domain: RegistryEntry(insecure=True)}
-    return replace(settings, registries=entries)

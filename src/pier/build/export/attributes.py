@@ -94,7 +94,7 @@ def image_attributes(attributes: Mapping[str, str]) -> ImageAttributes:
             annotations.append(_annotation(match, value))
         elif key not in _IDLE and key not in _COMPRESSION:
             raise InvalidParameter(f"unknown attribute of an image export: {key}={value}")
-    compression = _compression(attributes)
+    compression = parse_compression(attributes)
     if compression.kind == ZSTD:
         found["oci"] = True  # Docker's media types have no zstd
     return ImageAttributes(
@@ -150,7 +150,8 @@ _FLAGS = {
 _COMPRESSION = frozenset({"compression", "compression-level", "force-compression"})
 
 
-def _compression(attributes: Mapping[str, str]) -> Compression:
+def parse_compression(attributes: Mapping[str, str]) -> Compression:
+    """Read what of an output's or a cache's attributes is about that. Raises InvalidParameter."""
     kind = attributes.get("compression", GZIP)
     if kind not in KINDS:
         raise InvalidParameter(f"unsupported layer compression type: {kind}")

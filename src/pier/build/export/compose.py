@@ -8,11 +8,13 @@ The same result with the same attributes gives the same bytes; what has a time i
 the config of an image that was built without SOURCE_DATE_EPOCH) is the exception.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -24,6 +26,7 @@ from pier.build.attest.statement import (
     pretty,
     statement,
 )
+from pier.build.caches.document import INLINE_FIELD
 from pier.build.export.attributes import Annotation, ImageAttributes
 from pier.build.export.layers import Exported, LayerExports
 from pier.build.progress import Work
@@ -101,8 +104,11 @@ class Composer:
                 await self._layers.of(_image(one), attributes.compression, oci=oci, pins=pins)
                 for one in result.platforms
             ]
-        for one, layers, said in zip(result.platforms, exported, predicates, strict=True):
-            config = await finished(self._executor, partial(self._config, one))
+        inline = result.inline_cache or [b""] * len(result.platforms)
+        for one, layers, said, cache in zip(
+            result.platforms, exported, predicates, inline, strict=True
+        ):
+            config = await finished(self._executor, partial(self._config, one, cache))
             made = self._manifest(one, config, layers, attributes, documents, oci=oci)
             if is_index:
                 made = replace(made, descriptor=replace(made.descriptor, platform=one.platform))
@@ -127,8 +133,13 @@ class Composer:
         described = [manifest.descriptor for manifest in statements]
         return Composed(top, images, described, documents, is_index=True)
 
-    def _config(self, one: PlatformResult) -> bytes:
-        return self._store.blobs.read(_image(one).id)
+    def _config(self, one: PlatformResult, cache: bytes) -> bytes:
+        data = self._store.blobs.read(_image(one).id)
+        if not cache:
+            return data
+        fields = msgspec.json.decode(data, type=dict[str, Any])
+        fields[INLINE_FIELD] = base64.b64encode(cache).decode()
+        return msgspec.json.encode(fields)
 
     def _manifest(
         self,

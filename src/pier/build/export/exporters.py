@@ -15,7 +15,6 @@ from pier.images.image import Image
 from pier.images.store import ImageStore
 from pier.model.reference import Reference
 from pier.registry.push_contents import ContentPusher
-from pier.storage.compressed import CompressedLayers
 
 
 class Exporters:
@@ -24,13 +23,13 @@ class Exporters:
     def __init__(
         self,
         store: ImageStore,
-        compressed: CompressedLayers,
+        layers: LayerExports,
         pusher: ContentPusher,
         executor: Executor,
         named: Callable[[Image, Reference], None],
     ) -> None:
         attester = Attester(store, executor)
-        composer = Composer(store, LayerExports(store, compressed, executor), executor)
+        composer = Composer(store, layers, executor)
         image = ImageExporter(store, composer, attester, pusher, executor, named)
         self._known: dict[str, Exporter] = {
             "image": image,

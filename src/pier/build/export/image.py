@@ -97,6 +97,7 @@ class ImageExporter:
             and not attributes.annotations
             and attributes.oci is None
             and attributes.store
+            and not result.inline_cache
         )
 
     def _keep(
@@ -181,6 +182,8 @@ def register_composed(
         layers,
         references=references,
         manifest=one.descriptor.digest,
+        # What carries its cache is another image, made of the one that the last step came to.
+        parent=one.image.id if one.config != one.image.id else "",
         index=composed.top.digest if composed.is_index else "",
     )
 
