@@ -1,6 +1,7 @@
 """Limited rates, measured: what passes in a second is what was asked for, within a tenth."""
 
 import json
+import re
 import subprocess
 import time
 
@@ -92,3 +93,38 @@ def test_rates_refused(docker: Client, image: str) -> None:
     flags = ["--annotation", "pier.net-rate-in=fast"]
     done = docker("run", "--rm", *flags, image, "true", check=False)
     assert "'fast' is not a rate in bits per second" in done.stderr
+
+
+def test_delay_and_loss(pierd: EngineProcess, image: str) -> None:
+    """Where the kernel has netem: as asked for. Where not: a clear error, and nothing changed."""
+    pier = pierd.pier
+    pier("run", "-d", "--name", "it", "--net-rate-out", "20m", image, "sleep", "1000")
+    done = pier("update", "--net-delay", "200ms", "it", check=False)
+    ping = ["exec", "it", "ping", "-c", "1", "-W", "2", "172.17.0.1"]
+    if done.returncode != 0:
+        assert "need netem, which this kernel has not" in done.stderr
+        host = json.loads(pier("inspect", "it").stdout)[0]["HostConfig"]
+        assert host["Annotations"] == {"pier.net-rate-out": "20m"}
+        run = pier("run", "--rm", "--net-loss", "50%", image, "true", check=False)
+        assert "need netem, which this kernel has not" in run.stderr
+        assert run.returncode != 0
+    else:
+        took = re.search(r"time=([\d.]+) ms", pier(*ping).stdout)
+        assert took
+        assert float(took[1]) >= 200
+        pier("update", "--net-delay", "0", "--net-loss", "100%", "it")
+        assert pier(*ping, check=False).returncode != 0
+        pier("update", "--net-loss", "0", "it")
+    assert pier(*ping).returncode == 0
+    stats = json.loads(
+        subprocess.check_output(
+            [
+                "curl",
+                "-s",
+                "--unix-socket",
+                pierd.socket,
+                "http://x/containers/it/stats?stream=0&one-shot=1",
+            ]
+        )
+    )
+    assert stats["net_shape"]["rate_out"] == RATE

@@ -1,8 +1,11 @@
 """Rates as users write them."""
 
+import struct
+
 import pytest
 
 from pier.errors import InvalidParameter
+from pier.kernel import tc
 from pier.network.shaping import Shape, parse_shape
 
 
@@ -27,6 +30,30 @@ def test_bursts():
 
 
 @pytest.mark.parametrize(
+    ("text", "delay", "jitter"),
+    [("100ms", 100_000, 0), ("1.5s,20", 1_500_000, 20_000), ("7us,1us", 7, 1), ("0", 0, 0)],
+)
+def test_delays(text, delay, jitter):
+    assert parse_shape({"pier.net-delay": text}) == Shape(delay_us=delay, jitter_us=jitter)
+
+
+def test_losses():
+    assert parse_shape({"pier.net-loss": "0.5%"}).loss == 0.005
+    assert parse_shape({"pier.net-loss": "100"}).loss == 1
+
+
+def test_emulation_as_tc_says_it():
+    """The message of `tc qdisc replace dev … parent 1:1 handle 10: netem delay 10ms 2ms loss 50%`."""
+    message = tc.emulated(7, 10_000, 2_000, 0.5, in_bucket=True)
+    assert message[16:36] == struct.pack("=BxxxiIII", 0, 7, 0x100000, 0x10001, 0)
+    options = message[message.index(b"netem") + 8 :]
+    assert struct.unpack_from("=HH", options) == (52, 2)
+    assert struct.unpack_from("=IIIIII", options, 4) == (0, 10_000, 1 << 31, 0, 0, 0)
+    assert struct.unpack_from("=HHq", options, 28) == (12, 10, 10_000_000)
+    assert struct.unpack_from("=HHq", options, 40) == (12, 11, 2_000_000)
+
+
+@pytest.mark.parametrize(
     "annotations",
     [
         {"pier.net-rate-in": "fast"},
@@ -34,6 +61,9 @@ def test_bursts():
         {"pier.net-rate-out": "1kbit"},
         {"pier.net-burst": "10"},
         {"pier.net-burst": "much"},
+        {"pier.net-delay": "soon"},
+        {"pier.net-delay": "61s"},
+        {"pier.net-loss": "101%"},
     ],
 )
 def test_what_is_no_rate(annotations):

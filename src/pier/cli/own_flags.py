@@ -15,6 +15,8 @@ _ANNOTATED = (
     "health-unix",
     "idle-timeout",
     "net-burst",
+    "net-delay",
+    "net-loss",
     "net-rate-in",
     "net-rate-out",
     "restart-delay",
@@ -29,6 +31,8 @@ EGRESS_FLAG = Flag(
 )
 RATE_FLAGS = (
     Flag("net-burst", kinds.STRING, "Bytes that may pass at once with a limited rate (k|m)"),
+    Flag("net-delay", kinds.STRING, "Delay what its interfaces send (TIME[,JITTER]; us|ms|s)"),
+    Flag("net-loss", kinds.STRING, "Lose a share of what its interfaces send (percent)"),
     Flag("net-rate-in", kinds.STRING, "Limit what its interfaces receive (bits per second; k|m|g)"),
     Flag("net-rate-out", kinds.STRING, "Limit what its interfaces send (bits per second; k|m|g)"),
 )

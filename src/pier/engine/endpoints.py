@@ -52,7 +52,7 @@ from pier.network.namespaces import Namespaces
 from pier.network.parents import Parents
 from pier.network.plan import leases_of
 from pier.network.rules import Publication
-from pier.network.shaping import parse_shape
+from pier.network.shaping import Shape, parse_shape
 from pier.network.store import NetworkStore
 
 log = logging.getLogger(__name__)
@@ -527,12 +527,12 @@ class Endpoints:
             try:
                 self._shape(plug, container.record)
             except OSError as exc:
-                raise Internal(f"the rate of the container's interfaces: {exc}") from exc
+                raise Internal(f"the rate of the container's interfaces: {exc.strerror}") from exc
 
     def _shape(self, plug: Plug, record: ContainerRecord) -> None:
         """Limit rates where that is asked for, or was. Raises OSError."""
         shape = parse_shape(record.HostConfig.Annotations)
-        if shape == plug.shape and not (shape.rate_in or shape.rate_out):
+        if shape == plug.shape == Shape():
             return
         plug.shape = shape
         for name, attachment in record.networks.items():
@@ -541,9 +541,9 @@ class Endpoints:
                 continue
             with Netlink() as netlink:
                 veth = veth_name(attachment.settings.EndpointID)
-                shaping.apply(netlink, veth, shape.rate_in, shape.burst)
+                shaping.apply_in(netlink, veth, shape)
             with self._namespaces.entered(plug.netns_fd), Netlink() as netlink:
-                shaping.apply(netlink, attachment.interface, shape.rate_out, shape.burst)
+                shaping.apply_out(netlink, attachment.interface, shape)
 
     def _ports_to_guard(self, record: ContainerRecord) -> list[Port]:
         confined = of_container(record) is not None

@@ -11,6 +11,8 @@
     pier.net-rate-in=10mbit          what its interfaces receive and send: see `network.shaping`
     pier.net-rate-out=10mbit
     pier.net-burst=128k
+    pier.net-delay=100ms,10ms        later, give or take, and how much is lost
+    pier.net-loss=1%
     pier.trace=true                  where the time of its starts goes: see `traces`
     pier.egress=allow=example.com:443    what it reaches outside: see `network.egress`
     pier.cgroup.memory.high=1G       any file of its cgroup (v2)

@@ -9,13 +9,15 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from msgspec import UNSET
+from msgspec.structs import astuple
 
 from pier.engine.container import Container, Run
 from pier.engine.services import Services
 from pier.engine.states import ALIVE
 from pier.engine.stats_sample import Sample, take
-from pier.model.api_stats import StatsResponse
+from pier.model.api_stats import NetShape, StatsResponse
 from pier.model.gotime import SECOND, now_ns
+from pier.network.shaping import Shape, parse_shape
 
 PERIOD_S = 1.0
 # The host's time comes in ticks of 10 ms a CPU: over half a second that is 2 % of a share.
@@ -74,6 +76,9 @@ class Stats:
             networks=sample.networks,
             pressure_stats=sample.pressure,
         )
+        shape = parse_shape(container.record.HostConfig.Annotations)
+        if shape != Shape():
+            answer.net_shape = NetShape(*astuple(shape))
         if before is not None:
             answer.preread, answer.precpu_stats = before.read, before.cpu
         return answer

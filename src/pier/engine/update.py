@@ -110,7 +110,19 @@ def _rewire(
     if egress.OPTION in request.Annotations:
         _police(services, container, before, files)
     if request.Annotations:
-        services.networks.endpoints.reshape(container)
+        _reshape(services, container, before)
+
+
+def _reshape(services: Services, container: Container, before: HostConfig) -> None:
+    """Change rates, delay and loss. Raises Internal, nothing changed then."""
+    endpoints = services.networks.endpoints
+    try:
+        endpoints.reshape(container)
+    except PierError as exc:
+        container.record.HostConfig = before
+        with contextlib.suppress(PierError):
+            endpoints.reshape(container)
+        raise type(exc)(f"Cannot update container {container.id}: {exc.message}") from exc
 
 
 def _republish(

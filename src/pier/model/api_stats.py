@@ -94,8 +94,22 @@ class ResourcePressure(Struct):
     full: Pressure | UnsetType = UNSET
 
 
+class NetShape(Struct):
+    """Limits of a container's interfaces, as `network.shaping` has them: bits per second, bytes."""
+
+    rate_in: int
+    rate_out: int
+    burst: int
+    delay_us: int
+    jitter_us: int
+    loss: float
+
+
 class StatsResponse(Struct):
-    """`pressure_stats` is Pier's own: stalls (PSI) by "cpu", "memory", "io", on cgroup v2."""
+    """`pressure_stats` is Pier's own: stalls (PSI) by "cpu", "memory", "io", on cgroup v2.
+
+    So is `net_shape`: the limits of its interfaces, for a container that has some.
+    """
 
     name: str
     id: str
@@ -111,3 +125,4 @@ class StatsResponse(Struct):
     memory_stats: MemoryStats = field(default_factory=MemoryStats)
     networks: dict[str, NetworkStats] | UnsetType = UNSET
     pressure_stats: dict[str, ResourcePressure] | UnsetType = UNSET
+    net_shape: NetShape | UnsetType = UNSET
