@@ -24,6 +24,8 @@ from pier import __version__
 from pier.api.listeners import Listeners
 from pier.api.server import ApiServer
 from pier.engine.engine import Engine
+from pier.engine.network_clean import clean
+from pier.engine.networks import DEFAULT_DATA_ROOT
 from pier.engine.reload import level
 from pier.engine.settings import Settings, parse, usage
 from pier.errors import Conflict, PierError
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         case "validate":
             return _complain("configuration OK", status=0)
+        case "network-clean":
+            return _clean_network(invocation.settings)
         case "run":
             return _run(invocation.settings, words)
 
@@ -57,6 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _complain(text: str, status: int = 1) -> int:
     print(text, file=sys.stderr)  # noqa: T201 - before there is a log
     return status
+
+
+def _clean_network(settings: Settings) -> int:
+    if os.geteuid() != 0:
+        return _complain("pierd needs to be started with root privileges")
+    try:
+        removed = clean(settings.data_root, DEFAULT_DATA_ROOT)
+    except PierError as exc:
+        return _complain(exc.message)
+    for what in removed:
+        print(f"removed: {what}")  # noqa: T201 - asked for
+    return 0
 
 
 def _run(settings: Settings, argv: Sequence[str]) -> int:

@@ -654,6 +654,36 @@ def test_overlay_refused(docker: Client, flags: list[str], message: str) -> None
     assert message in refused(docker, "network", "create", "-d", "overlay", *flags, "x")
 
 
+def test_clean(of_its_own: EngineProcess) -> None:
+    """What networks left goes on demand, once nothing runs; and is made again by the next start."""
+
+    def seen() -> str:
+        script = "ip -o link; nft list tables; cat /proc/sys/net/ipv4/ip_forward"
+        return subprocess.check_output([*of_its_own.in_network, "sh", "-c", script], text=True)
+
+    roots = ["--data-root", of_its_own.data_root, "--exec-root", of_its_own.exec_root]
+    command = [*of_its_own.in_network, of_its_own.command, *roots, "--network-clean"]
+    before = seen()
+    of_its_own.start()
+    of_its_own.docker.raw("load", stdin=docker_archive(NAME, [root_tar()], {"Cmd": ["sh"]}))
+    network(of_its_own.docker, "red")
+    background(of_its_own.docker, NAME, "it", "--network", "red", "-p", "80")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "is in use by another engine" in done.stderr) == (1, True)
+    of_its_own.stop()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "stop them first" in done.stderr) == (1, True)
+    of_its_own.start()
+    of_its_own.remove_containers()
+    of_its_own.stop()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("removed: link ") == 2
+    assert "removed: forwarding (net.ipv4.ip_forward = 0)" in done.stdout
+    assert seen() == before
+    of_its_own.start()
+    assert of_its_own.docker("run", "--rm", "--network", "red", NAME, "true").returncode == 0
+
+
 def test_an_engine_without_a_bridge(of_its_own: EngineProcess) -> None:
     of_its_own.start("--bridge", "none")
     docker = of_its_own.docker

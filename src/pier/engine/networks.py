@@ -16,6 +16,7 @@ from pier.engine.endpoints import Endpoints
 from pier.engine.etc_files import Surroundings
 from pier.engine.events import Events
 from pier.engine.legacy_links import hosts_lines, legacy_links, links_environment
+from pier.engine.network_clean import FORWARDING, FORWARDING_6, boot_id, engine_suffix
 from pier.engine.network_create import asked
 from pier.engine.publishing import Publishing
 from pier.engine.settings import Settings
@@ -60,7 +61,6 @@ FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 DEFAULT_BRIDGE = "pier0"
 DEFAULT_DATA_ROOT = Settings().data_root
-_FORWARDING = "network.forwarding"
 
 
 class Networks:
@@ -79,7 +79,7 @@ class Networks:
         self._database = database
         self._containers = containers
         self._events = events
-        self._suffix = _engine_suffix(settings)
+        self._suffix = engine_suffix(settings.data_root, DEFAULT_DATA_ROOT)
         self._netlink = Netlink()
         self.namespaces = Namespaces(asyncio.get_running_loop().call_later)
         self._bridges = Bridges(self._netlink, self.namespaces, self._suffix or "pier")
@@ -563,14 +563,14 @@ class Networks:
             if (version == 6 and not v6) or links.read_sysctl(path) != "0":
                 continue
             links.write_sysctl(path, "1")
-            if version == 4:
-                self._database.set_metadata(_FORWARDING, _boot_id())
+            key = FORWARDING if version == 4 else FORWARDING_6
+            self._database.set_metadata(key, boot_id())
 
     def _drops_foreign(self) -> bool:
         """As dockerd: who makes the host forward for containers does not make it a router."""
         if self._settings.ip_forward_no_drop:
             return False
-        return self._database.get_metadata(_FORWARDING) == _boot_id()
+        return self._database.get_metadata(FORWARDING) == boot_id()
 
     def _wanted_rules(
         self,
@@ -630,21 +630,9 @@ def _default_hosts(settings: Settings) -> tuple[str, ...]:
     return ("0.0.0.0", "::") if has_v6 else ("0.0.0.0",)
 
 
-def _engine_suffix(settings: Settings) -> str:
-    """What tells this engine's links and tables from those of others; "" for the usual one."""
-    if settings.data_root == DEFAULT_DATA_ROOT:
-        return ""
-    return hashlib.sha256(settings.data_root.encode()).hexdigest()[:8]
-
-
 def _machine_id() -> str:
     try:
         with open("/etc/machine-id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
         return os.uname().nodename
-
-
-def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

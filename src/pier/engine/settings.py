@@ -122,7 +122,7 @@ class Settings(Struct, frozen=True):
 class Invocation(Struct, frozen=True):
     """A parsed command line: what to do, and with which settings."""
 
-    action: Literal["run", "help", "version", "validate"]
+    action: Literal["run", "help", "version", "validate", "network-clean"]
     settings: Settings
 
 
@@ -313,6 +313,10 @@ OPTIONS = (
         *("registry-mirror", "", "registry-mirrors", "registry_mirrors", "list"),
         "Preferred mirrors of Docker Hub",
     ),
+    Option(
+        *("network-clean", "", "", "", "bool"),
+        "Remove the links, rules and forwarding that networks have left, and exit",
+    ),
     Option("validate", "", "", "", "bool", "Validate daemon configuration and exit"),
     Option("version", "v", "", "", "bool", "Print version information and quit"),
 )
@@ -365,7 +369,10 @@ def parse(argv: Sequence[str]) -> Invocation:
         if flags.pop(action, False) is True:
             return Invocation(action, Settings())
     validate = flags.pop("validate", False) is True
+    clean = flags.pop("network-clean", False) is True
     values = _merge(flags)
+    if clean:
+        return Invocation("network-clean", _settings(values))
     return Invocation("validate" if validate else "run", _settings(values))
 
 
