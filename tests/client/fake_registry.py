@@ -24,6 +24,7 @@ SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 CONTENT = hashlib.shake_256(b"pier").digest(3_000_000)
 LAYER = gzip.compress(layer_tar({"content": CONTENT}), 1, mtime=0)
 LAYER_TAR = layer_tar({"content": CONTENT})
+BELOW = layer_tar({"below": b"right"})
 
 
 def digest(data: bytes) -> str:
@@ -37,13 +38,15 @@ class Image:
         layer = LAYER
         if repository == "corrupt":
             layer = LAYER[:1000] + b"\0" * 1000 + LAYER[2000:]
-        diff_id = digest(b"another") if repository == "diffid" else digest(LAYER_TAR)
+        diff_id = digest(b"another") if repository in ("diffid", "upper") else digest(LAYER_TAR)
+        # Below it, for what goes wrong when a layer has its place already.
+        below = [BELOW] if repository == "upper" else []
         machine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
         config = json.dumps(
             {
                 "architecture": machine,
                 "os": "linux",
-                "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+                "rootfs": {"type": "layers", "diff_ids": [*map(digest, below), diff_id]},
                 "config": {"Cmd": [repository]},
             }
         ).encode()
@@ -54,10 +57,16 @@ class Image:
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": {"mediaType": config_kind, "digest": digest(config), "size": len(config)},
-            "layers": [{"mediaType": kind, "digest": self.layer, "size": len(layer)}],
+            "layers": [
+                *(
+                    {"mediaType": f"{OCI}.layer.v1.tar", "digest": digest(b), "size": len(b)}
+                    for b in below
+                ),
+                {"mediaType": kind, "digest": self.layer, "size": len(layer)},
+            ],
         }
         data = json.dumps(manifest).encode()
-        self.blobs = {digest(config): config, self.layer: layer}
+        self.blobs = {digest(config): config, self.layer: layer, **{digest(b): b for b in below}}
         self.manifests = {digest(data): (MANIFEST, data)}
         self.top = digest(data)
         if repository in ("index", "nomatch"):

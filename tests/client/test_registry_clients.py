@@ -1,19 +1,17 @@
 """The embedded registry with other people's clients, found below PIER_PEERS_ROOT or on PATH."""
 
 import json
-import os
-import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from peers import podman as podman_words
+from peers import run
 
 from busybox_image import docker_archive, root_tar
 from registry_process import RegistryProcess, digest_of
-
-PEERS = os.environ.get("PIER_PEERS_ROOT", "")
 
 
 @pytest.fixture(scope="module")
@@ -26,27 +24,6 @@ def registry() -> Iterator[RegistryProcess]:
 def shared(tmp_path: Path) -> Path:
     """A directory that clients see under the same path, wherever they run."""
     return tmp_path
-
-
-def run(name: str, *args: str, directory: Path) -> str:
-    """Run a client in a directory of the host; skip when there is none."""
-    command = [name, *args]
-    if not shutil.which(name):
-        if not os.path.exists(f"{PEERS}/usr/bin/{name}"):
-            pytest.skip(f"no {name} on PATH, nor in PIER_PEERS_ROOT")
-        # The peers' root with this directory in it, in a mount namespace that ends with the client.
-        enter = (
-            "root=$1 dir=$2; shift 2; mount --make-rprivate /; "
-            "for m in proc sys dev; do mount --rbind /$m $root/$m; done; "
-            "mount -t tmpfs tmpfs $root/run; mount -t tmpfs tmpfs $root/tmp; "
-            'mount --bind "$dir" $root/mnt; exec chroot $root sh -c \'cd /mnt; exec "$@"\' sh "$@"'
-        )
-        command = ["unshare", "-m", "bash", "-ec", enter, "peers", PEERS, str(directory), *command]
-    done = subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture
@@ -103,9 +80,7 @@ def test_oras(registry: RegistryProcess, shared: Path) -> None:
 
 
 def test_podman(registry: RegistryProcess, shared: Path, archive: str) -> None:
-    podman = ("podman", "--root", "/mnt/root", "--runroot", "/run/podman", "--storage-driver=vfs")
-    if shutil.which("podman"):
-        podman = ("podman", "--root", f"{shared}/root", "--storage-driver=vfs")
+    podman = podman_words(shared)
     name = f"{registry.address}/podman/app:v1"
     run(*podman, "load", "-q", "-i", archive, directory=shared)
     run(*podman, "tag", "made/app:v1", name, directory=shared)

@@ -51,6 +51,7 @@ def requests_for(path: str, repository: str) -> list[dict[str, str]]:
         ("loop", "stopped after 10 redirects"),
         ("corrupt", "failed to register layer: "),
         ("diffid", "layers from manifest don't match image configuration"),
+        ("upper", "layers from manifest don't match image configuration"),
         ("nomatch", "no matching manifest for linux/"),
         ("schema1", "manifest version 2, schema 1 support has been removed"),
         ("chart", 'Encountered remote "application/x-chart"(unknown) when fetching'),
@@ -60,11 +61,13 @@ def requests_for(path: str, repository: str) -> list[dict[str, str]]:
     ],
 )
 def test_fault(requests: str, docker: Client, pierd: EngineProcess, repository: str, words: str):
+    layers = set(os.listdir(f"{pierd.data_root}/layers"))
     done = docker("pull", f"{HOST}/{repository}:v1", check=False)
     assert done.returncode == 1
     assert words in done.stderr
     assert repository not in docker("images").stdout
     assert os.listdir(f"{pierd.data_root}/ingest") == []
+    assert set(os.listdir(f"{pierd.data_root}/layers")) == layers
     # What is wrong is not kept, and a good image of the same content can be had at once.
     docker("pull", f"{HOST}/good:v1")
     assert docker("inspect", "-f", "{{.Config.Cmd}}", f"{HOST}/good:v1").stdout == "[good]\n"

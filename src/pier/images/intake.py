@@ -109,8 +109,8 @@ class Intake:
         for writer in self._blobs.values():
             writer.abort()
         self._stack.close()
-        if value is not None:
-            self._store.abandon(self._placed_layers, self._placed_blobs)
+        # Blobs that are whole may wait for the next try, but not where an error was told.
+        self._store.abandon(self._placed_layers, self._placed_blobs if value is not None else ())
         number = value.errno if isinstance(value, OSError) else None
         if isinstance(value, sqlite3.Error) and value.sqlite_errorcode == sqlite3.SQLITE_FULL:
             number = errno.ENOSPC

@@ -33,8 +33,8 @@ class EngineShelf:
 
     def __init__(self, images: ImageStore) -> None:
         self._images = images
-        # By image and manifest: what is said of it here cannot change.
-        self._offers: dict[tuple[str, str], _Offer] = {}
+        # By image, manifest and layers' blobs: what is said of these cannot change.
+        self._offers: dict[tuple[str, ...], _Offer] = {}
 
     @property
     def catalog(self) -> "EngineShelf":
@@ -93,7 +93,8 @@ class EngineShelf:
         return names
 
     def _offer(self, image: Image) -> _Offer:
-        key = (image.id, image.manifest)
+        layers = map(self._images.layers.get, image.chain_ids)
+        key = (image.id, image.manifest, *(layer.blob for layer in layers if layer is not None))
         offer = self._offers.get(key)
         if offer is None:
             if len(self._offers) > 2 * self._images.count() + 16:
