@@ -128,6 +128,23 @@ def _comparable(text: str) -> str:
     return re.sub(r"\n\nRun 'docker .*", "", text, flags=re.DOTALL).strip()
 
 
+@pytest.mark.parametrize("words", [[], ["-a"], ["second"], ["--no-trunc"], ["-q"], ["--digests"]])
+def test_tree(docker_28: Client, pier: Client, image: str, words: list[str]) -> None:
+    """Blank by blank; docker colours its titles even where there is no terminal."""
+    pier("tag", image, "second/name/that-is-longer-than-the-column-has-room-for:one")
+    pier("tag", image, "second:two")
+    pier("run", "-d", "--name", "using", "--network", "none", image, "sleep", "60")
+    theirs = docker_28("images", "--tree", *words, check=False)
+    ours = pier("images", "--tree", *words, check=False)
+    assert (ours.stdout, ours.stderr, ours.returncode) == (
+        re.sub("\x1b\\[[0-9]*m", "", theirs.stdout),
+        theirs.stderr,
+        theirs.returncode,
+    )
+    if not words:
+        assert "   U    \n" in ours.stdout
+
+
 def test_version_and_info(pier: Client) -> None:
     assert pier("version").stdout
     assert pier("info").stdout

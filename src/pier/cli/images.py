@@ -53,12 +53,14 @@ _HISTORY = Listing(
 
 
 def _images(context: "Context", options: "Options") -> None:
+    if options.on("tree"):
+        _tree(context, options)
+        return
     source = _IMAGES.source(options.text("format"), quiet=options.on("quiet"))
     if options.on("digests") and source == "table " + _IMAGES.default:
         source = _WITH_DIGESTS
     _IMAGES.check(source)
-    reference = {"reference": options.args} if options.args else None
-    query = {"all": options.on("all"), "filters": filters(options, reference)}
+    query = _query(options)
     images = context.client.get("/images/json", query).json()
     full = options.on("no-trunc")
     newest_first = sorted(images, key=lambda image: -image["Created"])
@@ -68,6 +70,20 @@ def _images(context: "Context", options: "Options") -> None:
         for name in _names(image, rows=options.on("digests"), tags=".Digest" in source)
     ]
     _IMAGES.write(source, rows)
+
+
+def _query(options: "Options") -> "dict[str, Any]":
+    reference = {"reference": options.args} if options.args else None
+    return {"all": options.on("all"), "filters": filters(options, reference)}
+
+
+def _tree(context: "Context", options: "Options") -> None:
+    from pier.cli.image_tree import refuse_beside_tree, write_tree
+
+    refuse_beside_tree(options)
+    images = context.client.get("/images/json", {**_query(options), "manifests": True}).json()
+    wanted = any(name == "dangling" for name, _ in options.list("filter"))
+    write_tree(images, untagged=wanted or options.on("all"))
 
 
 def _names(image: "dict[str, Any]", *, rows: bool, tags: bool) -> list[tuple[str, str, str]]:
@@ -213,6 +229,7 @@ IMAGES = Command(
         TABLE_FORMAT,
         Flag("no-trunc", kinds.BOOL, "Don't truncate output"),
         Flag("quiet", kinds.BOOL, "Only show image IDs", short="q"),
+        Flag("tree", kinds.BOOL, "List multi-platform images as a tree (EXPERIMENTAL)"),
     ),
     aliases="image ls, image list, images",
 )
