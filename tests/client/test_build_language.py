@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import tarfile
 import urllib.parse
@@ -12,6 +13,7 @@ import pytest
 from classic_build import Build
 from git_server import serve_repository
 
+from busybox_image import NAME, docker_archive, root_tar
 from engine_process import EngineProcess, wait_until
 
 
@@ -200,3 +202,22 @@ def test_empty_directories_are_copied(build: Build) -> None:
                 with contextlib.suppress(tarfile.ReadError), tarfile.open(fileobj=data) as layer:
                     names.update(layer.getnames())
     assert {"proc", "dev", "etc/hosts"} <= names
+
+
+def test_insecure_steps(tmp_path: Path) -> None:
+    if os.environ.get("PIER_TEST_HOST"):
+        pytest.skip("starts an engine of its own")
+    config = tmp_path / "daemon.json"
+    config.write_text('{"builder": {"entitlements": {"security-insecure": true}}}')
+    engine = EngineProcess()
+    try:
+        engine.start("--config-file", str(config))
+        engine.docker.raw("load", stdin=docker_archive(NAME, [root_tar()]))
+        text = f"FROM {NAME}\nRUN --security=insecure grep CapEff /proc/self/status\n"
+        words = ("build", "--network", "none", "--allow", "security.insecure", "-")
+        told = engine.pier(*words, stdin=text).stderr
+        assert int(told.partition("CapEff:")[2].split()[0], 16) & (1 << 21)  # CAP_SYS_ADMIN
+        failed = engine.pier("build", "-", stdin=text, check=False)
+        assert "security.insecure is not allowed" in failed.stderr
+    finally:
+        engine.close()

@@ -289,3 +289,36 @@ def test_repository(pier: Client, docker: Client, pierd: EngineProcess, tmp_path
         pier("build", "-t", "made/git", f"{url}#v1")
         pier("build", "-o", str(tmp_path / "out"), url)
     assert (tmp_path / "out" / "sub" / "deep" / "f").read_text() == "two\n"
+
+
+@pytest.mark.usefixtures("cleared")
+def test_pruning_to_a_size(pier: Client, docker: Client, image: str, tmp_path: Path) -> None:
+    context = place(
+        tmp_path,
+        f"FROM {image}\nRUN dd if=/dev/zero of=/a bs=1M count=2\n"
+        "RUN --mount=type=cache,id=pier-size,target=/c dd if=/dev/zero of=/c/b bs=1M count=1\n",
+    )
+    pier("build", "--network", "none", context)
+    shown = pier("builder", "du").stdout
+    assert "cache mount pier-size" in shown
+    assert "exec.cachemount" in pier("builder", "du", "--verbose", "--filter", "type=exec").stdout
+    kinds = [
+        json.loads(line)["Type"]
+        for line in pier("builder", "du", "--format", "json").stdout.splitlines()
+    ]
+    assert kinds.count("exec.cachemount") == 1
+    assert (
+        "Total reclaimed space: 0B"
+        in pier("builder", "prune", "-f", "--reserved-space", "1GB").stdout
+    )
+    pruned = pier("builder", "prune", "-f", "--filter", "type=exec.cachemount").stdout
+    assert "Total reclaimed space: 1.049MB" in pruned
+    assert (
+        "Total reclaimed space: 0B" in pier("builder", "prune", "-f", "--filter", "until=1h").stdout
+    )
+    assert (
+        "Total reclaimed space: 2.097MB"
+        in pier("builder", "prune", "-f", "--max-used-space", "1MB").stdout
+    )
+    failed = pier("builder", "prune", "-f", "--filter", "what=1", check=False)
+    assert "invalid filter 'what'" in failed.stderr

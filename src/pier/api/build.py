@@ -15,6 +15,7 @@ from pier.api.streaming import BINARY, send_bytes, send_transfer
 from pier.build.attest.provenance import check_fields
 from pier.build.caches.entry import parse_cache_entry
 from pier.build.caches.remote import check_entries
+from pier.build.keeping import FILTERS, Rule, rule_filters
 from pier.build.options import NETWORK_HOST, BuildOptions, Limits
 from pier.build.result import Order
 from pier.build.session import ClientSession
@@ -23,12 +24,11 @@ from pier.engine.own_builds import Asked
 from pier.errors import InvalidParameter, Unsupported
 from pier.model.container import Ulimit
 from pier.model.filters import Filters
-from pier.model.gotime import now_ns, parse_timestamp
+from pier.model.gotime import now_ns
 from pier.model.platform import Platform, parse_platform
 from pier.model.reference import Reference, parse_reference
 from pier.registry.credentials import Credentials, from_fields
 
-_PRUNE_FILTERS = frozenset({"until", "unused-for"})
 _HUB = ("docker.io", "index.docker.io", "https://index.docker.io/v1/")
 
 
@@ -204,17 +204,18 @@ def _credentials(registries: Mapping[str, dict[str, str]], domain: str) -> Crede
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    filters = Filters.parse(call.text("filters"), _PRUNE_FILTERS)
-    times = [
-        parse_timestamp(text, now_ns=now_ns())
-        for key in ("until", "unused-for")
-        for text in filters.get(key)
-    ]
-    for key in ("keep-storage", "reserved-space", "max-used-space", "min-free-space"):
-        if call.integer(key):
-            raise Unsupported(f"{key} is not supported by pierd yet")
-    until = min(times) if times else None
-    return json_answer(await call.engine.builds.prune(everything=call.flag("all"), until=until))
+    filters = Filters.parse(call.text("filters"), FILTERS)
+    rest, unused = rule_filters(filters.values, now_ns())
+    reserved = max(call.integer("keep-storage") or 0, call.integer("reserved-space") or 0)
+    rule = Rule(
+        filters=rest,
+        everything=call.flag("all"),
+        unused_ns=unused,
+        reserved=reserved,
+        max_used=call.integer("max-used-space") or 0,
+        min_free=call.integer("min-free-space") or 0,
+    )
+    return json_answer(await call.engine.builds.prune(rule))
 
 
 async def export(call: Call) -> web.StreamResponse:

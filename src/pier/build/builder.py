@@ -17,7 +17,7 @@ from pier.build.lint.check import Surroundings, check
 from pier.build.lint.findings import Finding, parse_checks, violation
 from pier.build.mounts import bind_sources
 from pier.build.named import Means, NamedContexts
-from pier.build.options import BuildOptions
+from pier.build.options import INSECURE, BuildOptions
 from pier.build.output import Output, Turns
 from pier.build.plan import Plan, PlannedStage, find_stage, make_plan
 from pier.build.progress import SILENT, Progress, Work, working
@@ -25,7 +25,7 @@ from pier.build.result import Material, PlatformResult, StepTimes
 from pier.build.runner import Tell
 from pier.build.stage import Failure, Job, Shop, StageBuild
 from pier.build.vertexes import StageVertexes, stage_name
-from pier.errors import InvalidParameter, NotFound, PierError
+from pier.errors import Forbidden, InvalidParameter, NotFound, PierError
 from pier.images.image import Image
 from pier.model.digest import short
 from pier.model.platform import Platform, host_platform, parse_platform
@@ -44,6 +44,10 @@ class Builder:
 
     def read(self, context: Context, options: BuildOptions) -> "Build":
         """Read the context's Dockerfile. Blocking. Raises PierError."""
+        if INSECURE in options.allowed and INSECURE not in self._shop.allowed:
+            raise Forbidden(
+                f"granting entitlement {INSECURE} is not allowed by build daemon configuration"
+            )
         text = context.read_dockerfile(options.dockerfile)
         file = parse_dockerfile(text)
         host = host_platform()

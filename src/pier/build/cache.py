@@ -120,35 +120,18 @@ class BuildCache:
             found.append(Usage(record, size, image.id in named, image.id in used))
         return found
 
-    def prune(
-        self,
-        *,
-        everything: bool,
-        until: int | None,
-        in_use: Collection[str],
-        layers: Collection[str],
-    ) -> tuple[list[str], int]:
-        """Forget steps, and remove the images that only they keep; return their keys and the bytes.
+    def remove(self, keys: Sequence[str], layers: Collection[str]) -> int:
+        """Forget steps, and remove the images that only they keep; return the bytes.
 
-        With `everything` also steps of images that have names are forgotten (those images stay).
-        `until`: only what was not used since, in ns since the epoch. `in_use` are IDs of
-        containers' images, `layers` the chain IDs that containers stand on.
+        `keys` are in an order in which they can go: what stands on another one before it. `layers`
+        are the chain IDs that containers stand on. Images with names stay.
         """
-        wanted = [
-            usage
-            for usage in self.usage(in_use)
-            if not usage.in_use
-            and (everything or not usage.shared)
-            and (until is None or usage.record.used_at < until)
-        ]
-        keys = [usage.record.key for usage in wanted]
+        images = [record.image for key in keys if (record := self._records.get(key))]
         self._forget(keys)
         kept = {record.image for record in self._records.values()}
         reclaimed = 0
-        # The youngest first: what stands on another one goes before it.
-        for usage in reversed(wanted):
-            image_id = usage.record.image
-            if usage.shared or image_id in kept or image_id not in self._store:
+        for image_id in images:
+            if image_id in kept or image_id not in self._store:
                 continue
             if self._store.children(image_id) or self._store.is_pinned(image_id):
                 continue
@@ -157,7 +140,7 @@ class BuildCache:
                 continue
             gone = self._store.delete(image, in_use=layers)
             reclaimed += sum(layer.size for layer in gone)
-        return keys, reclaimed
+        return reclaimed
 
     def _ancestors(self, images: Iterable[str]) -> set[str]:
         found: set[str] = set()

@@ -1,6 +1,7 @@
 """RUN --mount=type=cache: directories that steps share and no image has.
 
-    <data-root>/build/<hash of the id>/     kept until `builder prune`
+    <data-root>/build/<hash of the id>/     kept until `builder prune`, or the garbage collection
+    <data-root>/build/uses.json             who used them, and when
 
 `locked` lets one step at a time have it; `private` gives a step whose directory is taken another one,
 empty at first. Made by their first user, whose uid, gid and mode they have.
@@ -10,13 +11,38 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Executor
 
+import msgspec
+from msgspec import Struct
+
 from pier.build.mounts import StepMount
 from pier.build.threads import finished
 from pier.storage.root import DataRoot
+
+_USES = "uses.json"
+
+
+class Use(Struct, frozen=True):
+    """`id` is the mount's own. Times are ns since the epoch."""
+
+    id: str
+    created_at: int
+    used_at: int
+    uses: int
+
+
+class CacheMount(Struct, frozen=True):
+    """One directory, `size` in bytes. `in_use`: a step has it."""
+
+    name: str
+    path: str
+    use: Use
+    size: int
+    in_use: bool
 
 
 class CacheMounts:
@@ -28,6 +54,7 @@ class CacheMounts:
         self._users: Counter[str] = Counter()
         self._locks: dict[str, asyncio.Lock] = {}
         self._filling = asyncio.Lock()
+        self._uses = self._read_uses()
 
     @contextlib.asynccontextmanager
     async def held(
@@ -50,6 +77,7 @@ class CacheMounts:
                 number += 1
                 name = f"{name[:32]}-{number}"
         self._users[name] += 1
+        self._note(name, mount.id)
         lock = self._locks.setdefault(name, asyncio.Lock())
         try:
             if mount.sharing == "locked":
@@ -97,17 +125,45 @@ class CacheMounts:
             os.chmod(path, mount.mode)
         return path
 
-    def sizes(self, measure: Callable[[str], int]) -> dict[str, int]:
-        """Return the bytes of each by its name. Blocking."""
+    def all(self, measure: Callable[[str], int]) -> list[CacheMount]:
+        """Return what there is. Blocking: each is measured."""
         try:
             names = sorted(os.listdir(self._directory))
         except FileNotFoundError:
+            return []
+        found = []
+        for name in names:
+            path = os.path.join(self._directory, name)
+            if name == _USES or not os.path.isdir(path):
+                continue
+            changed = os.stat(path).st_mtime_ns
+            use = self._uses.get(name) or Use("", changed, changed, 1)
+            found.append(CacheMount(name, path, use, measure(path), bool(self._users[name])))
+        return found
+
+    def _note(self, name: str, identity: str) -> None:
+        """Remember who used it and when; a crash in between forgets this use and nothing else."""
+        now = time.time_ns()
+        before = self._uses.get(name) or Use(identity, now, now, 0)
+        self._uses[name] = Use(identity, before.created_at, now, before.uses + 1)
+        os.makedirs(self._directory, mode=0o711, exist_ok=True)
+        path = os.path.join(self._directory, _USES)
+        with contextlib.suppress(OSError):  # a full disk must not end a build for this
+            with open(f"{path}.new", "wb") as file:
+                file.write(msgspec.json.encode(self._uses))
+            os.replace(f"{path}.new", path)
+
+    def _read_uses(self) -> dict[str, Use]:
+        try:
+            with open(os.path.join(self._directory, _USES), "rb") as file:
+                return msgspec.json.decode(file.read(), type=dict[str, Use])
+        except (OSError, msgspec.DecodeError):
             return {}
-        return {name: measure(os.path.join(self._directory, name)) for name in names}
 
     def discard(self, names: Iterable[str]) -> list[str]:
         """Remove those of them that no step has now, and return their names."""
         free = [name for name in names if not self._users[name]]
         for name in free:
+            self._uses.pop(name, None)
             self._root.discard(os.path.join(self._directory, name))
         return free

@@ -4,7 +4,7 @@ What a step needs of others (its base, files of another stage) is there before t
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
@@ -42,7 +42,9 @@ from pier.model.platform import Platform
 
 
 class Shop(Struct, frozen=True):
-    """What all stages of all builds share. `private` is a directory where secrets may lie."""
+    """What all stages of all builds share. `private` is a directory where secrets may lie,
+    `allowed` are the entitlements that any build may be given.
+    """
 
     store: ImageStore
     cache: BuildCache
@@ -50,6 +52,7 @@ class Shop(Struct, frozen=True):
     cache_mounts: CacheMounts
     executor: Executor
     private: str
+    allowed: Collection[str] = (NETWORK_HOST,)
 
 
 class Job(Struct, frozen=True):
@@ -337,7 +340,9 @@ class StageBuild:
         if network not in ("", "default", "none", "host"):
             raise InvalidParameter(f'invalid network mode "{network}"')
         network = network or options.network
-        if network == "host" and NETWORK_HOST not in options.allowed:
+        if network == "host" and not (
+            NETWORK_HOST in options.allowed and NETWORK_HOST in self._shop.allowed
+        ):
             raise Forbidden(f"{NETWORK_HOST} is not allowed")
         return "" if network == "default" else network, security == "insecure"
 

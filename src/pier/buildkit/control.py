@@ -1,9 +1,9 @@
 """The Control service: what clients build, look at and clean up through."""
 
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from pier.build.keeping import Kept, Rule, rule_filters
 from pier.build.progress import Work, working
 from pier.build.result import BuildResult, Order
 from pier.buildkit import attributes
@@ -16,7 +16,7 @@ from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecor
 from pier.buildkit.sessions import Sessions
 from pier.buildkit.solve import DockerfileSolve, check_frontend
 from pier.buildkit.trees import Trees
-from pier.buildkit.workshop import CacheUse, Workshop
+from pier.buildkit.workshop import Workshop
 from pier.errors import InvalidParameter, Unsupported
 from pier.grpc.server import Call, Method
 from pier.model.gotime import now_ns
@@ -149,14 +149,18 @@ class Control:
         )
 
     async def prune(self, call: Call, request: control.PruneRequest) -> None:
-        """Sizes to keep are not heeded by what is unused: it goes, as far as its age allows."""
-        if request.reservedSpace or request.maxUsedSpace or request.minFreeSpace:
-            raise Unsupported("pruning to a size is not supported by pierd yet")
-        if request.filter:
-            raise Unsupported(f"filter {request.filter[0]} is not supported by pierd yet")
-        until = time.time_ns() - request.keepDuration if request.keepDuration else None
-        for use in await self._workshop.prune(everything=request.all, until=until):
-            await call.send(_record(use))
+        """Filters of several strings are rules one after another, since any of them may fit."""
+        for text in request.filter or [""]:
+            rule = Rule(
+                filters=_prune_filters(text),
+                everything=request.all,
+                unused_ns=request.keepDuration,
+                reserved=request.reservedSpace,
+                max_used=request.maxUsedSpace,
+                min_free=request.minFreeSpace,
+            )
+            for use in await self._workshop.prune(rule):
+                await call.send(_record(use))
 
 
 def worker(worker_id: str) -> WorkerRecord:
@@ -191,7 +195,7 @@ def _orders(request: control.SolveRequest) -> list[Order]:
     return found
 
 
-def _record(use: CacheUse) -> control.UsageRecord:
+def _record(use: Kept) -> control.UsageRecord:
     return control.UsageRecord(
         ID=use.id,
         Mutable=use.kind != "regular",
@@ -203,21 +207,32 @@ def _record(use: CacheUse) -> control.UsageRecord:
         Description=use.description,
         RecordType=use.kind,
         Shared=use.shared,
-        Parents=list(use.parents),
+        Parents=[use.parent] if use.parent else [],
     )
 
 
 _FILTER = re.compile(r"(\w+)(==|!=|~=)(.*)")
 
 
-def _fits(use: CacheUse, filters: Sequence[str]) -> bool:
+def _fits(use: Kept, filters: Sequence[str]) -> bool:
     """Containerd's filters: those of one string are all to fit, of several strings any."""
     if not filters:
         return True
     return any(all(_fits_one(use, part) for part in text.split(",")) for text in filters)
 
 
-def _fits_one(use: CacheUse, text: str) -> bool:
+def _prune_filters(text: str) -> Mapping[str, Collection[str]]:
+    """Read one string of containerd's filters, which names what goes. Raises InvalidParameter."""
+    found: dict[str, list[str]] = {}
+    for part in text.split(",") if text else ():
+        match = _FILTER.fullmatch(part)
+        if match is None or match[2] == "!=":
+            raise InvalidParameter(f"filters: parse error: [{part}]")
+        found.setdefault(match[1], []).append(match[3])
+    return rule_filters(found, now_ns())[0]
+
+
+def _fits_one(use: Kept, text: str) -> bool:
     found = _FILTER.fullmatch(text)
     if found is None:
         raise InvalidParameter(f"filters: parse error: [{text}]")

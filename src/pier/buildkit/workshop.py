@@ -1,34 +1,15 @@
 """What BuildKit's API needs of the engine, which implements it (`engine/build_workshop.py`)."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from msgspec import Struct
-
 from pier.build.export.exporter import Exporter
+from pier.build.keeping import Kept, Rule
 from pier.build.stage import Shop
 from pier.registry.credentials import Credentials
 from pier.storage.root import DataRoot
 
 CredentialsFor = Callable[[str], Awaitable[Credentials]]
-
-
-class CacheUse(Struct, frozen=True):
-    """One record of what builds keep, as `buildx du` lists it. Times are ns since the epoch.
-
-    `kind` is BuildKit's: "regular", "source.local", "exec.cachemount".
-    """
-
-    id: str
-    description: str
-    kind: str
-    size: int
-    created_at: int
-    used_at: int
-    uses: int
-    in_use: bool = False
-    shared: bool = False
-    parents: Sequence[str] = ()
 
 
 class Workshop(Protocol):
@@ -43,8 +24,8 @@ class Workshop(Protocol):
         """Raises InvalidParameter for a name that is none's."""
         ...
 
-    async def usage(self) -> list[CacheUse]: ...
+    async def usage(self) -> list[Kept]: ...
 
-    async def prune(self, *, everything: bool, until: int | None) -> list[CacheUse]:
-        """Forget what nobody uses, with `until` what was not used since (ns since the epoch)."""
+    async def prune(self, rule: Rule) -> list[Kept]:
+        """Throw away what a rule names; return it."""
         ...

@@ -76,9 +76,13 @@ def _volumes(context: "Context", options: "Options") -> tuple[str, int]:
     return _listed(context, options, "volumes", "Volumes", "VolumesDeleted")
 
 
+SIZES = ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
+
+
 def prune_builds(context: "Context", options: "Options") -> tuple[str, int]:
     """Prune the build cache; return what to print and the bytes."""
-    query = {"all": options.on("all"), "filters": filters(options)}
+    query: dict[str, Any] = {"all": options.on("all"), "filters": filters(options)}
+    query |= {name: options.number(name) for name in SIZES if name in options.changed}
     pruned = context.client.post("/build/prune", query).json()
     return _text("build cache objects", pruned.get("CachesDeleted")), pruned["SpaceReclaimed"]
 

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from pier.build.export.exporter import Exporter
+from pier.build.keeping import Kept, Rule
 from pier.build.stage import Shop
 from pier.buildkit.trees import Trees
-from pier.buildkit.workshop import CacheUse, CredentialsFor
+from pier.buildkit.workshop import CredentialsFor
 from pier.storage.root import DataRoot
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ class EngineWorkshop:
     def exporter(self, name: str) -> Exporter:
         return self._builds.exporters.get(name)
 
-    async def usage(self) -> list[CacheUse]:
-        return []
+    async def usage(self) -> list[Kept]:
+        return await self._builds.keeping.usage()
 
-    async def prune(self, *, everything: bool, until: int | None) -> list[CacheUse]:
-        return []
+    async def prune(self, rule: Rule) -> list[Kept]:
+        gone, _ = await self._builds.keeping.prune(rule)
+        return gone

@@ -16,6 +16,7 @@ from pier.build.export.exporter import HUB_KEY
 from pier.build.export.exporters import Exporters
 from pier.build.export.layers import LayerExports
 from pier.build.fetching import Fetcher
+from pier.build.keeping import Rule
 from pier.build.options import BuildOptions
 from pier.build.pier_session import PierSessions
 from pier.build.progress import SILENT, Progress, Silent, Status, Vertex, working
@@ -26,16 +27,15 @@ from pier.build.stage import Shop
 from pier.build.step_secrets import clear as clear_secrets
 from pier.build.threads import finished
 from pier.engine.build_exports import ClassicReceiver, Exports
+from pier.engine.build_keeping import BuildKeeping
 from pier.engine.build_steps import BuildSteps, CredentialsFor, clear_left
 from pier.engine.containers import Containers
 from pier.engine.own_builds import Asked, Telling
 from pier.engine.registries import Registries, relay
 from pier.engine.services import Services
-from pier.engine.sizes import tree_size
 from pier.errors import PierError
 from pier.images.image import Image
-from pier.model.api_build import BuildCacheRecord, BuildPruneResponse
-from pier.model.gotime import format_ns
+from pier.model.api_build import BuildPruneResponse
 from pier.model.reference import Reference, parse_reference
 from pier.registry.progress import Tell
 from pier.storage.compressed import CompressedLayers
@@ -67,6 +67,9 @@ class Builds:
         self._buildkit: BuildKit | None = None
         # Threads of their own: a client that sends its context slowly holds up nobody else.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="build")
+        rules = services.settings.builder.rules_on(services.settings.data_root)
+        self.keeping = BuildKeeping(services, self._cache, self._mounts, self._threads, rules)
+        self._is_tidying = False
         self.exports = Exports()
         self.sessions = PierSessions(self._threads)
         compressed = CompressedLayers(database, services.images.blobs)
@@ -108,6 +111,7 @@ class Builds:
         return Shop(
             *(self._services.images, self._cache, steps, self._mounts, self._threads),
             private=self._private,
+            allowed=self._services.settings.builder.allowed,
         )
 
     async def clear_left(self) -> None:
@@ -172,6 +176,7 @@ class Builds:
                     tell({"aux": {"ID": image}})
                 elif options.quiet and image:
                     tell({"stream": f"{image}\n"})
+            self.tidy()
 
         return relay(work)
 
@@ -241,41 +246,23 @@ class Builds:
         attributes = {**labels, "name": reference.familiar}
         self._services.events.publish("image", "tag", image.id, attributes)
 
-    def usage(self) -> list[BuildCacheRecord]:
-        """Return the cache's records, as `system df` lists them."""
-        records = []
-        for usage in self._cache.usage(self._container_images()):
-            record = usage.record
-            records.append(
-                BuildCacheRecord(
-                    ID=record.key[:25],
-                    Description=record.description,
-                    InUse=usage.in_use,
-                    Shared=usage.shared,
-                    Size=usage.size,
-                    CreatedAt=format_ns(record.created_at),
-                    LastUsedAt=format_ns(record.used_at),
-                    UsageCount=record.uses,
-                )
-            )
-        return records
-
-    async def prune(self, *, everything: bool, until: int | None) -> BuildPruneResponse:
-        """Forget steps, see `BuildCache.prune`."""
-        layers = {layer for c in self._services.store for layer in c.record.kept_layers}
-        keys, reclaimed = self._cache.prune(
-            everything=everything, until=until, in_use=self._container_images(), layers=layers
-        )
-        if until is None:
-            run = asyncio.get_running_loop().run_in_executor
-            sizes = await run(self._threads, self._mounts.sizes, tree_size)
-            names = self._mounts.discard(sizes)
-            keys, reclaimed = [*keys, *names], reclaimed + sum(sizes[name] for name in names)
+    async def prune(self, rule: Rule) -> BuildPruneResponse:
+        """Throw away what a rule names."""
+        gone, reclaimed = await self.keeping.prune(rule)
         self._services.events.publish("builder", "prune", "", {"reclaimed": str(reclaimed)})
-        return BuildPruneResponse([key[:25] for key in keys], reclaimed)
+        return BuildPruneResponse([record.id[:25] for record in gone], reclaimed)
 
-    def _container_images(self) -> set[str]:
-        return {container.record.Image for container in self._services.store}
+    def tidy(self) -> None:
+        """Collect garbage after a build, beside whatever else is under way."""
+        if self.keeping.has_rules and not self._is_tidying:
+            self._is_tidying = True
+            self._services.tasks.spawn(self._tidy(), name="build cache's garbage collection")
+
+    async def _tidy(self) -> None:
+        try:
+            await self.keeping.collect()
+        finally:
+            self._is_tidying = False
 
 
 def _teller(tell: Tell) -> Callable[[Mapping[str, Any]], None]:

@@ -50,7 +50,7 @@ class DiskUsages:
         if "volume" in wanted:
             answer.Volumes = (await self._volumes.usage()).Volumes
         if "build-cache" in wanted:
-            answer.BuildCache = self._builds.usage()
+            answer.BuildCache = await self._builds.keeping.records()
         return answer
 
 

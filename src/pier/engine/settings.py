@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from pier.engine import defaults, log_options, settings_daemon, settings_network, settings_runtimes
+from pier.engine.settings_builder import BuilderSettings, parse_builder
 from pier.engine.settings_option import Option
 from pier.engine.settings_runtimes import RuntimeEntry
 from pier.errors import InvalidParameter, Unsupported
@@ -101,6 +102,7 @@ class Settings(Struct, frozen=True):
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registries: dict[str, RegistryEntry] = {}
+    builder: BuilderSettings = BuilderSettings()
     registry_certificates: str = "/etc/docker/certs.d"
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
@@ -301,6 +303,7 @@ OPTIONS = (
         "Private key of that certificate",
     ),
     Option("", "", "registries", "registries", "object", ""),
+    Option("", "", "builder", "builder", "object", ""),
     Option(
         *("registry-certificates", "", "registry-certificates", "registry_certificates", "string"),
         "Directory of registries' certificates (/etc/docker/certs.d)",
@@ -335,7 +338,7 @@ _FIXED: dict[str, tuple[Value, ...]] = {
 _NOT_YET = frozenset(
     """
     allow-direct-routing api-cors-header authorization-plugin authorization-plugins bip6
-    bridge-accept-fwmark builder containerd containerd-namespace containerd-plugin-namespace
+    bridge-accept-fwmark containerd containerd-namespace containerd-plugin-namespace
     containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
     default-network-opt default-network-opts default-stop-timeout exec-opt exec-opts
     feature features firewall-backend http-proxy https-proxy init-path min-api-version
@@ -709,6 +712,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "max-download-attempts": _positive("max download attempts"),
     "pidfile": _path,
     "registry-listen": tuple,
+    "builder": parse_builder,
     "registries": parse_entries,
     "registry-certificates": _path,
     "registry-mirrors": _mirrors,

@@ -15,6 +15,7 @@ class BuildCacheRecord(Struct):
     CreatedAt: str = ""
     LastUsedAt: str | None = None
     UsageCount: int = 0
+    Parents: list[str] | None = None
 
 
 class BuildPruneResponse(Struct):
