@@ -67,7 +67,8 @@ class BuildResult(Struct, frozen=True):
     `epoch` is SOURCE_DATE_EPOCH in seconds. `provenance` and `sbom` are the fields of
     `attest:provenance` and `attest:sbom` (`mode`, `version`, `inline-only`, …), None for no such
     attestation. `inline_cache` is what each
-    platform's image carries of its own cache, empty for none.
+    platform's image carries of its own cache, empty for none. `cache_answer` are the answer's keys that
+    speak of caches written elsewhere.
     """
 
     platforms: Sequence[PlatformResult]
@@ -79,6 +80,7 @@ class BuildResult(Struct, frozen=True):
     provenance: Mapping[str, str] | None = None
     sbom: Mapping[str, str] | None = None
     inline_cache: Sequence[bytes] = ()
+    cache_answer: Mapping[str, str] = {}
 
 
 class Order(Struct, frozen=True):

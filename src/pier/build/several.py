@@ -82,9 +82,11 @@ async def run_all(
     platforms = [task.result() for task in tasks]
     images = [one.image for one in platforms if one.image is not None]
     inline: Sequence[bytes] = ()
+    answer: dict[str, str] = {}
     if caches is not None:
         stages = [image for one in platforms for image in one.stages]
-        await caches.write(options.cache_exports, images, stages, receiver, progress)
+        exports = options.cache_exports
+        answer = await caches.write(exports, images, stages, receiver, progress)
         if _is_inline(options):
             inline = [await caches.inline([image]) for image in images]
     return BuildResult(
@@ -97,6 +99,7 @@ async def run_all(
         provenance=options.provenance,
         sbom=options.sbom,
         inline_cache=inline,
+        cache_answer=answer,
     )
 
 

@@ -83,7 +83,7 @@ class Control:
             return {}
         solve = job.solve_of(ref)
         result = await solve.result()
-        answer: dict[str, str] = {}
+        answer: dict[str, str] = dict(result.cache_answer)
         for order in orders:
             name = _EXPORTING.get(order.type, "exporting")
             with working(job.board, name, key=job.ref) as work:

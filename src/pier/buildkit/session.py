@@ -16,6 +16,7 @@ from urllib.parse import quote
 from pier.build.progress import Work
 from pier.build.threads import finished
 from pier.buildkit import send
+from pier.buildkit.content import ClientPlace
 from pier.buildkit.messages import session as messages
 from pier.buildkit.messages.filesync import BytesMessage
 from pier.buildkit.receive import Index, Receiver
@@ -23,6 +24,7 @@ from pier.errors import NotFound, Unavailable
 from pier.grpc.connection import Connection, check_end
 from pier.grpc.status import Code, GrpcError
 from pier.grpc.stream import Stream
+from pier.storage.blobs import Blobs
 
 _AUTH = "/moby.filesync.v1.Auth"
 _SECRETS = "/moby.buildkit.secrets.v1.Secrets"
@@ -110,6 +112,10 @@ class Session:
             raise
         found = messages.CredentialsResponse.decode(data)
         return found.Username, found.Secret
+
+    def cache_place(self, path: str, top: str, blobs: Blobs) -> ClientPlace:
+        """A directory of the client's that keeps a build cache: `build.caches.places.Lender`."""
+        return ClientPlace(self._connection, path, top, blobs)
 
     # Files
 

@@ -98,8 +98,8 @@ def inline(gathered: Gathered) -> bytes:
 
 async def write_cache(
     gathered: Gathered, place: Place, attributes: Mapping[str, str], work: Work
-) -> None:
-    """Bring a cache to a place. Raises PierError, OSError."""
+) -> Descriptor:
+    """Bring a cache to a place; return what describes it. Raises PierError, OSError."""
     config = document.encode(gathered.steps, gathered.layers, notes=False)
     described = Descriptor(document.CACHE_CONFIG, digest_of(config), len(config))
     parts: dict[str, Descriptor] = {}
@@ -123,3 +123,4 @@ async def write_cache(
     data = pretty({"schemaVersion": 2, "mediaType": media_type, **fields})
     with work.part(f"writing {what} {digest_of(data)}"):
         await place.put_top(media_type, data)
+    return Descriptor(media_type, digest_of(data), len(data))

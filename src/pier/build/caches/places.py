@@ -1,12 +1,12 @@
 """Where a cache is kept: a repository of a registry, or a directory with an OCI image layout.
 
-A directory is one of the machine that pierd runs on.
+A directory is one of the machine that pierd runs on, unless the client lends its own (`Lender`).
 """
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -49,6 +49,15 @@ class Place(Protocol):
 
     async def put_top(self, media_type: str, data: bytes) -> None:
         """Bring the manifest there, under its name: the last thing."""
+        ...
+
+
+@runtime_checkable
+class Lender(Protocol):
+    """A client whose directories can be reached: a session of BuildKit's."""
+
+    def cache_place(self, path: str, top: str, blobs: Blobs) -> Place:
+        """`path` is the client's; `top` the digest of what is read there, "" to write."""
         ...
 
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
 
+import msgspec
+
 from pier.build.cache import BuildCache
 from pier.build.caches.entry import CacheEntry, check_export, check_import
 from pier.build.caches.exported import CacheExports, inline, write_cache
 from pier.build.caches.imported import ImportedCache, read_cache
-from pier.build.caches.places import DirectoryPlace, Place, RegistryPlace
+from pier.build.caches.places import DirectoryPlace, Lender, Place, RegistryPlace
 from pier.build.export.attributes import parse_compression, parse_flag
 from pier.build.export.exporter import Receiver, credentials_of
 from pier.build.export.layers import LayerExports
@@ -18,6 +20,7 @@ from pier.errors import PierError
 from pier.images.image import Image
 from pier.images.store import ImageStore
 from pier.model.digest import Digest
+from pier.model.oci import Descriptor
 from pier.model.platform import Platform
 from pier.model.reference import parse_reference
 from pier.registry.client import Link, Registries
@@ -76,11 +79,13 @@ class RemoteCaches:
         stages: Sequence[Image],
         receiver: Receiver | None,
         progress: Progress,
-    ) -> None:
+    ) -> dict[str, str]:
         """Write the build's cache: `images` are its results, `stages` all that was built.
 
+        Returns keys of BuildKit's answer: `cache.manifest`, the descriptor of what was written.
         Raises PierError, OSError, unless an entry says `ignore-error=true`.
         """
+        answer: dict[str, str] = {}
         for entry in entries:
             if entry.type == "inline":
                 continue
@@ -88,10 +93,12 @@ class RemoteCaches:
             try:
                 with working(progress, f"exporting cache to {where}") as work:
                     tips = [*stages, *images] if entry.is_max else images
-                    await self._write(entry, tips, receiver, work)
+                    top = await self._write(entry, tips, receiver, work)
+                    answer["cache.manifest"] = msgspec.json.encode(top).decode()
             except (PierError, OSError):
                 if not parse_flag("ignore-error", entry.attributes.get("ignore-error", "false")):
                     raise
+        return answer
 
     async def inline(self, images: Sequence[Image]) -> bytes:
         """Return what an image carries of its own cache."""
@@ -101,14 +108,14 @@ class RemoteCaches:
 
     async def _write(
         self, entry: CacheEntry, tips: Sequence[Image], receiver: Receiver | None, work: Work
-    ) -> None:
+    ) -> Descriptor:
         with self._store.pinned() as pins:
             with work.part("preparing build cache for export"):
                 compression = parse_compression(entry.attributes)
                 gathered = await self._exports.gather(tips, compression, pins)
             try:
                 place = await self._place(entry, receiver, write=True)
-                await write_cache(gathered, place, entry.attributes, work)
+                return await write_cache(gathered, place, entry.attributes, work)
             finally:
                 made = [Digest(blob) for blob in gathered.made]
                 pins.release()
@@ -120,6 +127,10 @@ class RemoteCaches:
         attributes = entry.attributes
         if entry.type == "local":
             path = attributes["dest" if write else "src"]
+            client: object = receiver
+            if isinstance(client, Lender):
+                top = "" if write else attributes.get("digest", "")
+                return client.cache_place(path, top, self._store.blobs)
             return DirectoryPlace(path, attributes.get("tag") or "latest", self._store.blobs)
         reference = parse_reference(attributes["ref"])
         what = reference.digest or reference.tagged().tag
