@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from pier.build.keeping import Kept, Rule, rule_filters
 from pier.build.progress import Work, working
 from pier.build.result import BuildResult, Order
@@ -24,6 +26,7 @@ from pier.model.platform import host_platform
 
 SERVICE = "/moby.buildkit.v1.Control"
 VERSION = BuildkitVersion(package="github.com/moby/buildkit", version="v0.25.1")
+_SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
 _GATEWAY = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 
 
@@ -96,6 +99,10 @@ class Control:
         session = self._sessions.find(job.request.Session)
         try:
             exporter = self._workshop.exporter(order.type)
+            if order.type == "moby" and not result.is_list and _is_inline(result.provenance):
+                # The engine's own store: as with dockerd's, provenance that nobody asked for in
+                # words is the build's history's, and the image stays one manifest.
+                result = replace(result, provenance=None)
             return await exporter.export(result, order, session, work)
         except Exception as exc:
             raise solve_error(exc, source=None, places=()) from exc
@@ -167,11 +174,15 @@ def worker(worker_id: str) -> WorkerRecord:
     host = host_platform()
     return WorkerRecord(
         ID=worker_id,
-        Labels={_GATEWAY: ""},
+        Labels={_GATEWAY: "", _SNAPSHOTTER: "overlayfs"},
         platforms=[Platform(Architecture=host.architecture, OS=host.os, Variant=host.variant)],
         gCPolicy=[GCPolicy(all=True)],
         buildkitVersion=VERSION,
     )
+
+
+def _is_inline(provenance: Mapping[str, str] | None) -> bool:
+    return provenance is not None and provenance.get("inline-only") == "true"
 
 
 _EXPORTING = {

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from pier.buildkit.receive import Index, read_index, write_index
+from pier.storage.placement import spread
 from pier.storage.root import DataRoot
 
 KEPT_S = 48 * 3600
@@ -54,6 +55,7 @@ class Trees:
         self._root = root
         self._directory = root.join("contexts")
         self._busy: set[str] = set()
+        self._is_spread = False
 
     @contextlib.contextmanager
     def held(self, key: str) -> Iterator[Tree]:
@@ -73,6 +75,10 @@ class Trees:
         name = f"{name}-{number}"
         self._busy.add(name)
         place = os.path.join(self._directory, name)
+        if not self._is_spread:
+            os.makedirs(self._directory, mode=0o711, exist_ok=True)
+            spread(self._directory)
+            self._is_spread = True
         try:
             os.makedirs(place, mode=0o700, exist_ok=True)
             if not os.path.exists(os.path.join(place, "index")):
