@@ -26,6 +26,11 @@ def context_paths(plan: Plan) -> Sequence[str]:
     return sorted(found)
 
 
+def reads_context(step: ins.Instruction) -> bool:
+    """Tell whether an instruction takes files of the context."""
+    return next(_sources(step), None) is not None
+
+
 def _sources(step: ins.Instruction) -> Iterator[str]:
     match step:
         case ins.Copy() if step.stage:

@@ -18,6 +18,7 @@ from pier.build.cache_mounts import CacheMounts
 from pier.build.caches.imported import ImportedCache, Wanted
 from pier.build.configure import environment, expanded, shell_words
 from pier.build.context import Context
+from pier.build.context_paths import reads_context
 from pier.build.copying import make_directory
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.expand import Expander
@@ -125,6 +126,8 @@ class StageBuild:
 
     async def step(self, step: ins.Instruction) -> None:
         """Do one instruction, and tell of it. Raises PierError."""
+        if reads_context(step):
+            await self._job.context.ready()  # not part of the step's own time
         work = self._told = self._vertexes.step(step, self._values())
         try:
             await self._do(step)
@@ -227,8 +230,6 @@ class StageBuild:
             session, private = self._job.options.session, self._shop.private
             fetcher = Fetcher(self._job.context, session, private)
             wanted = await files.fetched(wanted, checksum, fetcher)
-        if not (isinstance(step, ins.Copy) and step.stage):
-            await self._job.context.ready()
         with contextlib.ExitStack() as stack:
             load = partial(files.gather, stack, wanted, self._job.context, self._shop.store, source)
             found = await finished(self._shop.executor, load)
@@ -286,8 +287,6 @@ class StageBuild:
         network, is_privileged = self._rights(step, word)
         asked = [word(text) for text in step.mounts]
         mounts = [parse_mount(text) for text in asked]
-        if any(mount.kind == "bind" and not mount.stage for mount in mounts):
-            await self._job.context.ready()
         load = partial(step_mounts.inputs, mounts, self._job.context, self.sources)
         read = await finished(self._shop.executor, load) if mounts else []
         written, script = files.with_heredocs(step.command)

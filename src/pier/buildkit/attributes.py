@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from pier.build.caches.entry import CacheEntry
+from pier.build.caches.remote import check_entries
 from pier.build.options import INSECURE, NETWORK_HOST, BuildOptions, Limits
 from pier.build.session import ClientSession
 from pier.errors import InvalidParameter
@@ -17,7 +19,7 @@ _NETWORKS = {"": "", "default": "", "none": "none", "host": "host"}
 _ENTITLEMENTS = {"network.host": NETWORK_HOST, "security.insecure": INSECURE}
 
 
-class CacheEntry(Struct):
+class _Import(Struct):
     """One of `cache-imports`."""
 
     Type: str = ""
@@ -35,13 +37,18 @@ class Wanted(Struct, frozen=True):
     context: str
     context_key: str
     dockerfile_key: str
-    imports: Sequence[CacheEntry]
 
 
 def read(
-    attributes: Mapping[str, str], session: ClientSession | None, entitlements: Sequence[str]
+    attributes: Mapping[str, str],
+    session: ClientSession | None,
+    entitlements: Sequence[str],
+    *,
+    imports: Sequence[CacheEntry] = (),
+    exports: Sequence[CacheEntry] = (),
 ) -> Wanted:
-    """Raises InvalidParameter."""
+    """`imports` are caches beside those of the attributes. Raises InvalidParameter."""
+    check_entries(imports, exports)
     arguments = _with_prefix(attributes, _BUILD_ARGUMENT)
     network = attributes.get("force-network-mode", "")
     if network not in _NETWORKS:
@@ -74,6 +81,8 @@ def read(
         provenance=_attestation(attributes, "provenance"),
         sbom=_attestation(attributes, "sbom"),
         frontend_attributes=dict(attributes),
+        cache_imports=[*_imports(attributes.get("cache-imports", "")), *imports],
+        cache_exports=exports,
     )
     return Wanted(
         options=options,
@@ -81,7 +90,6 @@ def read(
         context=attributes.get("context", ""),
         context_key=attributes.get("contextkey", "context"),
         dockerfile_key=attributes.get("dockerfilekey", "dockerfile"),
-        imports=_imports(attributes.get("cache-imports", "")),
     )
 
 
@@ -127,9 +135,10 @@ def _imports(text: str) -> list[CacheEntry]:
     if not text:
         return []
     try:
-        return msgspec.json.decode(text, type=list[CacheEntry])
+        found = msgspec.json.decode(text, type=list[_Import])
     except msgspec.DecodeError as exc:
         raise InvalidParameter(f"failed to unmarshal cache-imports: {exc}") from exc
+    return [CacheEntry(entry.Type, entry.Attrs) for entry in found]
 
 
 def _attestation(attributes: Mapping[str, str], kind: str) -> dict[str, str] | None:

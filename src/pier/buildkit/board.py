@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from msgspec.structs import replace
+
 from pier.build.progress import Log, Place, Source, Status, Vertex, Warned
+from pier.buildkit.details import translated
 from pier.buildkit.messages import control
 from pier.buildkit.messages.ops import Position, Range, SourceInfo
 
@@ -19,6 +22,8 @@ class Board:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def vertex(self, vertex: Vertex) -> None:
+        if vertex.error:
+            vertex = replace(vertex, error=translated(vertex.error))
         self._tell(vertex)
 
     def status(self, status: Status) -> None:

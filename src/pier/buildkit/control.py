@@ -3,8 +3,10 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
+from pier.build.caches.entry import CacheEntry
 from pier.build.keeping import Kept, Rule, rule_filters
 from pier.build.progress import Work, working
 from pier.build.result import BuildResult, Order
@@ -12,7 +14,7 @@ from pier.buildkit import attributes
 from pier.buildkit.details import solve_error
 from pier.buildkit.history import History
 from pier.buildkit.jobs import Job, Jobs
-from pier.buildkit.messages import control
+from pier.buildkit.messages import control, gateway
 from pier.buildkit.messages.ops import Platform
 from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
 from pier.buildkit.sessions import Sessions
@@ -26,6 +28,8 @@ from pier.model.platform import host_platform
 
 SERVICE = "/moby.buildkit.v1.Control"
 VERSION = BuildkitVersion(package="github.com/moby/buildkit", version="v0.25.1")
+_LINT, _DESCRIBE = "frontend.lint", "frontend.subrequests.describe"
+_REQUESTS = (_LINT, _DESCRIBE)
 _SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
 _GATEWAY = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 
@@ -76,11 +80,11 @@ class Control:
         if request.definition is not None and request.definition.ops:
             raise Unsupported("building of a raw LLB definition is not supported by pierd yet")
         if request.Frontend:
-            ref = await self.load(job, request.Frontend, request.FrontendAttrs, {})
+            given = await self.load(job, request.Frontend, request.FrontendAttrs, {})
         else:
             given = await job.returned
-            found = given.ref or (next(iter(given.refs.refs.values())) if given.refs else None)
-            ref = found.id if found is not None else ""
+        found = given.ref or (next(iter(given.refs.refs.values())) if given.refs else None)
+        ref = found.id if found is not None else ""
         orders = _orders(request)
         if not ref:
             return {}
@@ -113,20 +117,35 @@ class Control:
         frontend: str,
         values: Mapping[str, str],
         inputs: Mapping[str, object],
-    ) -> str:
-        """Read a Dockerfile and begin to build; return the reference of what it comes to."""
+        imports: Sequence[CacheEntry] = (),
+    ) -> gateway.Result:
+        """Read a Dockerfile and begin to build; return the reference of what it comes to, or what
+        else was asked for.
+        """
         check_frontend(frontend, values)
         if inputs:
             raise Unsupported("inputs of a frontend are not supported by pierd yet")
         session = await self._sessions.wait(job.request.Session)
         merged = {**job.request.FrontendAttrs, **values}
-        wanted = attributes.read(merged, session, job.request.Entitlements)
+        cache = job.request.Cache or control.CacheOptions()
+        wanted = attributes.read(
+            *(merged, session, job.request.Entitlements),
+            imports=[*imports, *entries(cache.Imports)],
+            exports=entries(cache.Exports),
+        )
+        if wanted.request not in ("", *_REQUESTS):
+            raise Unsupported(f"unsupported request {wanted.request}")
         solve = DockerfileSolve(self._workshop, self._trees, session, wanted, job.board)
         ref = f"{job.ref}-{len(job.solves)}"
         job.solves[ref] = solve
+        if wanted.request == _DESCRIBE:
+            return gateway.Result(metadata=described())
         await solve.load(ref)
+        if wanted.request:
+            return gateway.Result(metadata=await solve.lint())
+        await solve.warn()
         solve.start()
-        return ref
+        return gateway.Result(ref=gateway.Ref(id=ref))
 
     async def status(self, call: Call, request: control.StatusRequest) -> None:
         if (stored := self._history.status_of(request.Ref)) is not None:
@@ -168,6 +187,40 @@ class Control:
             )
             for use in await self._workshop.prune(rule):
                 await call.send(_record(use))
+
+
+def entries(
+    given: Sequence[control.CacheOptionsEntry] | Sequence[gateway.CacheOptionsEntry],
+) -> list[CacheEntry]:
+    return [CacheEntry(entry.Type, entry.Attrs) for entry in given]
+
+
+def described() -> dict[str, bytes]:
+    """What may be asked of the frontend beside a build (`docker buildx build --print`)."""
+    requests = [
+        {
+            "name": _LINT,
+            "version": "1.0.0",
+            "type": "rpc",
+            "description": "Lint a Dockerfile",
+            "opts": None,
+            "metadata": [{"name": "result.json"}, {"name": "result.txt"}],
+        },
+        {
+            "name": _DESCRIBE,
+            "version": "1.0.0",
+            "type": "rpc",
+            "description": "List available subrequest types",
+            "opts": None,
+            "metadata": [{"name": "result.json"}, {"name": "result.txt"}],
+        },
+    ]
+    text = "".join(f"{each['name']:<35} {each['description']}\n" for each in requests)
+    return {
+        "result.json": msgspec.json.encode(requests),
+        "result.txt": text.encode(),
+        "version": b"1.0.0",
+    }
 
 
 def worker(worker_id: str) -> WorkerRecord:

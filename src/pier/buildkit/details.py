@@ -5,11 +5,11 @@ containerd's typeurl, which writes protobuf types registered there so).
 """
 
 import base64
+import re
 from collections.abc import Sequence
 
 import msgspec
 
-from pier.build.failures import StepFailed
 from pier.build.progress import Place, Source
 from pier.errors import PierError
 from pier.grpc.status import Any, Code, GrpcError, code_of
@@ -17,12 +17,29 @@ from pier.grpc.status import Any, Code, GrpcError, code_of
 _PREFIX = "github.com/moby/buildkit"
 
 
+_STEP = re.compile(r"The command '(.*)' returned a non-zero code: (\d+)", re.DOTALL)
+_MISSING = re.compile(
+    r"(?:\w+ failed: )?file not found in build context or excluded by \.dockerignore: "
+    r"stat (.*): file does not exist"
+)
+
+
 def words_of(exc: Exception) -> str:
     """Return a failure's message as BuildKit says it."""
-    if isinstance(exc, StepFailed):
-        command = exc.message.partition("'")[2].rpartition("'")[0]
-        return f'process "{command}" did not complete successfully: exit code: {exc.code}'
-    return exc.message if isinstance(exc, PierError) else str(exc)
+    text = translated(exc.message if isinstance(exc, PierError) else str(exc))
+    return f"failed to compute cache key: {text}" if text.startswith(_CHECKSUM) else text
+
+
+_CHECKSUM = "failed to calculate checksum of ref "
+
+
+def translated(text: str) -> str:
+    """Return a message of the classic builder in BuildKit's words."""
+    if found := _STEP.fullmatch(text):
+        return f'process "{found[1]}" did not complete successfully: exit code: {found[2]}'
+    if found := _MISSING.fullmatch(text):
+        return f'{_CHECKSUM}context: "/{found[1]}": not found'
+    return text
 
 
 def solve_error(

@@ -5,7 +5,7 @@ Dockerfile to be solved, and returns what that came to. The build is named in a 
 """
 
 from pier.buildkit.caps import FRONTEND, LLB, caps
-from pier.buildkit.control import Control, worker
+from pier.buildkit.control import Control, entries, worker
 from pier.buildkit.jobs import Job, Jobs
 from pier.buildkit.messages import gateway
 from pier.errors import InvalidParameter, Unsupported
@@ -50,12 +50,13 @@ class Gateway:
             raise Unsupported("building of a raw LLB definition is not supported by pierd yet")
         if not request.Frontend:
             return gateway.SolveResponse(result=gateway.Result(ref=gateway.Ref()))
-        ref = await self._control.load(
-            job, request.Frontend, request.FrontendOpt, request.FrontendInputs
+        result = await self._control.load(
+            *(job, request.Frontend, request.FrontendOpt, request.FrontendInputs),
+            imports=entries(request.CacheImports),
         )
-        if request.Evaluate:
-            await job.solve_of(ref).result()
-        return gateway.SolveResponse(result=gateway.Result(ref=gateway.Ref(id=ref)))
+        if request.Evaluate and result.ref is not None:
+            await job.solve_of(result.ref.id).result()
+        return gateway.SolveResponse(result=result)
 
     async def give_back(self, call: Call, request: gateway.ReturnRequest) -> gateway.ReturnResponse:
         job = await self._job(call)

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from pier.build.builder import Build
 from pier.build.context_paths import context_paths
 from pier.build.dockerfile.errors import DockerfileError
 from pier.build.export.exporter import credentials_of
-from pier.build.progress import Place, Source
+from pier.build.lint.text import as_document, as_text, ordered
+from pier.build.progress import Place, Source, Warned, digest_of
 from pier.build.result import BuildResult
 from pier.build.several import read_all, run_all
 from pier.build.threads import finished
@@ -31,6 +34,7 @@ class DockerfileSolve:
     def __init__(
         self, workshop: Workshop, trees: Trees, session: Session, wanted: Wanted, board: Board
     ) -> None:
+        self._workshop = workshop
         self._session = session
         self._wanted = wanted
         self._board = board
@@ -71,6 +75,48 @@ class DockerfileSolve:
     async def _credentials(self, domain: str) -> Credentials:
         return await credentials_of(self._session, domain)
 
+    async def warn(self) -> None:
+        """Tell what the lint checks find in what is built. Raises GrpcError where it is an error."""
+        try:
+            found = await finished(self._shop.executor, self._builds[0].findings)
+        except PierError as exc:
+            raise self._failed(exc) from exc
+        vertex = digest_of(f"[internal] load build definition from {self.name}", self._key)
+        for finding in ordered(found):
+            self._board.warn(
+                Warned(
+                    vertex=vertex,
+                    short=finding.short,
+                    detail=[finding.rule.description],
+                    url=finding.rule.url,
+                    source=self._source,
+                    places=[Place(finding.first, finding.last)],
+                )
+            )
+
+    async def lint(self) -> dict[str, bytes]:
+        """Return what `docker build --check` shows, as the frontend's request `lint` does."""
+        everywhere = partial(self._builds[0].findings, everywhere=True)
+        try:
+            found = await finished(self._shop.executor, everywhere)
+        except PierError as exc:
+            raise self._failed(exc) from exc
+        source = self._source
+        assert source is not None
+        document = as_document(found, source.filename, source.data)
+        text = as_text(found, source.filename, source.data.decode("utf-8", "replace"))
+        return {
+            "result.json": msgspec.json.encode(document),
+            "result.txt": text.encode(),
+            "result.statuscode": b"1" if found else b"0",
+            "version": b"1.0.0",
+        }
+
+    @property
+    def name(self) -> str:
+        """The Dockerfile's."""
+        return self._context.dockerfile
+
     def start(self) -> None:
         """Begin to build, if that is not under way."""
         if self._task is None:
@@ -89,6 +135,8 @@ class DockerfileSolve:
                 *(self._builds, self._wanted.options, _nobody, pins),
                 progress=self._board,
                 key=self._key,
+                caches=self._workshop.caches,
+                receiver=self._session,
             )
         except PierError as exc:
             raise self._failed(exc) from exc

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from pier.build.caches.remote import RemoteCaches
 from pier.build.export.exporter import Exporter
 from pier.build.keeping import Kept, Rule
 from pier.build.stage import Shop
@@ -15,6 +16,9 @@ CredentialsFor = Callable[[str], Awaitable[Credentials]]
 class Workshop(Protocol):
     @property
     def root(self) -> DataRoot: ...
+
+    @property
+    def caches(self) -> RemoteCaches: ...
 
     def shop(self, credentials: CredentialsFor) -> Shop:
         """Return what a build works with, whose pulls ask for passwords so."""

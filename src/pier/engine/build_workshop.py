@@ -18,6 +18,7 @@ class EngineWorkshop:
         self._builds = builds
         self._trees = trees
         self.root = root
+        self.caches = builds.caches
 
     def shop(self, credentials: CredentialsFor) -> Shop:
         return self._builds.shop(credentials)
