@@ -123,7 +123,7 @@ def addresses(settings: EndpointSettings) -> list[links.Interface]:
 
 def gateway_of(network: NetworkRecord, leases: Leases) -> str:
     for entry in network.IPAM.Config or ():
-        if entry.Subnet == str(leases.subnet):
+        if entry.Subnet and ipaddress.ip_network(entry.Subnet) == leases.subnet:
             return entry.Gateway
     return ""
 
@@ -175,6 +175,9 @@ def ports_shown(record: ContainerRecord, held: list[Held]) -> dict[str, list[Por
     shown: dict[str, list[PortBinding] | None] = dict.fromkeys(exposed(record))
     for each in held:
         key = f"{each.port}/{each.protocol}"
+        if not each.host_port:  # open at the container's own address
+            shown.setdefault(key)
+            continue
         binding = PortBinding(HostIp=each.host, HostPort=str(each.host_port))
         shown[key] = [*(shown.get(key) or ()), binding]
     return shown

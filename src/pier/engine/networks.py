@@ -90,6 +90,7 @@ class Networks:
             drops_foreign=self._drops_foreign,
             enabled=settings.iptables,
             first=settings.publish_before_firewall,
+            relays=settings.userland_proxy,
         )
         self._pools = _pools(settings)
         self.store = NetworkStore(database)

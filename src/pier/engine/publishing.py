@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pier.engine.endpoint_settings import exposed, gateway_attachment, ports_shown
 from pier.engine.plug import Plug
@@ -54,14 +55,9 @@ class Publishing:
             record.ports = dict.fromkeys(exposed(record)) if main is not None else {}
             return
         attachment = main[1]
-        wanted = wanted_ports(
-            host.PortBindings,
-            record.Config.ExposedPorts,
-            publish_all=host.PublishAllPorts,
-            default_hosts=self._hosts(network),
-        )
+        wanted, routed = self._wanted(record)
         try:
-            plug.held = self.ports.hold(wanted)
+            plug.held = [*self.ports.hold(wanted), *routed]
         except Internal as exc:
             raise Internal(
                 f"driver failed programming external connectivity on endpoint {record.Name} "
@@ -81,6 +77,8 @@ class Publishing:
                     self.ports.retake(held)
                 except Internal as exc:
                     log.warning("container %s: %s", record.Id, exc.message)
+        if any(bindings is None for bindings in record.ports.values()):
+            plug.held += self._wanted(record)[1]
         plug.publications = self.publications(record, plug)
 
     def change(self, record: ContainerRecord, plug: Plug) -> None:
@@ -93,13 +91,7 @@ class Publishing:
         network = self._networks.get(main[0]) if main is not None else None
         if main is None or network is None or not network.is_bridged:
             raise Conflict(f"container {record.Id} has no network that ports can be published on")
-        host = record.HostConfig
-        wanted = wanted_ports(
-            host.PortBindings,
-            record.Config.ExposedPorts,
-            publish_all=host.PublishAllPorts,
-            default_hosts=self._hosts(network),
-        )
+        wanted, routed = self._wanted(record)
         kept: list[Held] = []
         missing = []
         for each in wanted:
@@ -111,10 +103,39 @@ class Publishing:
                 missing.append(each)
         new = self.ports.hold(missing)
         gone = [held for held in plug.held if held not in kept]
-        plug.held = [*kept, *new]
+        plug.held = [*kept, *new, *routed]
         record.ports = ports_shown(record, plug.held)
         self.republish(plug, record)
         self.ports.release(gone)
+
+    def _wanted(self, record: ContainerRecord) -> tuple[list[Wanted], list[Held]]:
+        """What is to be held on the host, and what is open at the container's own address instead."""
+        host = record.HostConfig
+        modes: dict[int, str] = {}
+        network: NetworkRecord | None = None
+        for version in (6, 4):
+            main = gateway_attachment(record, self._networks, version)
+            found = self._networks.get(main[0]) if main is not None else None
+            if found is not None and found.is_bridged:
+                network = found
+                parsed = self._bridges.options(found)
+                modes[version] = parsed.mode4 if version == 4 else parsed.mode6
+        if network is None:
+            return [], []
+        bound: list[Wanted] = []
+        routed: list[Held] = []
+        for each in wanted_ports(
+            host.PortBindings,
+            record.Config.ExposedPorts,
+            publish_all=host.PublishAllPorts,
+            default_hosts=self._hosts(network),
+        ):
+            away = [h for h in each.hosts if modes.get(6 if ":" in h else 4) == "routed"]
+            routed += [Held(each.protocol, address, 0, each.port) for address in away]
+            hosts = tuple(address for address in each.hosts if address not in away)
+            if hosts:
+                bound.append(replace(each, hosts=hosts))
+        return bound, routed
 
     def republish(self, plug: Plug, record: ContainerRecord) -> None:
         """After a change of networks: lead the ports to where the container is now."""

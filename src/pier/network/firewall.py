@@ -45,11 +45,13 @@ class Firewall:
         drops_foreign: Callable[[], bool],
         enabled: bool = True,
         first: bool = False,
+        relays: bool = True,
     ) -> None:
         self._enabled = enabled
         self.table = table
         self._precedence = Precedence(chain_of(table), self._any, wanted=first)
         self.egress = EgressTable(f"{table}_egress", self._checked)
+        self._relays = relays
         self._state = state
         self._drops_foreign = drops_foreign
         self._nft: Nftables | None = None
@@ -63,7 +65,9 @@ class Firewall:
             return
         bridges, published, ports = self._state()
         foreign = self._drops_foreign()
-        text = rules.ruleset(self.table, bridges, published, drops_foreign=foreign)
+        text = rules.ruleset(
+            self.table, bridges, published, drops_foreign=foreign, relays=self._relays
+        )
         self._run(text + guard.ruleset(self.table, ports) + self.egress.text())
         self._precedence.write([bridge.interface for bridge in bridges])
         self._written = self._listing()

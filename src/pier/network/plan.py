@@ -149,6 +149,8 @@ def assign_subnets(
             raise Forbidden(
                 "invalid pool request: Pool overlaps with other one on this address space"
             )
+        entry.Subnet = str(subnet)  # users may write the same one in other ways
+        entry.Gateway = str(ip_address(entry.Gateway)) if entry.Gateway else ""
         occupied.append(subnet)
     for version, enabled in ((4, record.EnableIPv4), (6, record.EnableIPv6)):
         if not enabled or any(_version(entry) == version for entry in config):

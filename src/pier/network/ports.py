@@ -33,7 +33,10 @@ class Wanted:
 
 @dataclass(slots=True)
 class Held:
-    """A host's port that is ours, on one address. `sock` is None where the kernel has no such."""
+    """A host's port that is ours, on one address. `sock` is None where the kernel has no such.
+
+    `host_port` 0 is none of the host's: the container's own is open to others.
+    """
 
     protocol: str
     host: str

@@ -89,15 +89,18 @@ def ruleset(
     published: Iterable[Publication],
     *,
     drops_foreign: bool,
+    relays: bool = True,
 ) -> str:
     """Return the commands that bring the table into this state, whatever it was in.
+
+    With `relays`, published ports are served by sockets as well where rules do not lead.
 
     `drops_foreign` is for a host that forwards only because of us: as with Docker, it does not
     become a router between its other links.
     """
     chains = {
         "early": _early(bridges),
-        "prerouting": ["fib daddr type local jump publish"],
+        "prerouting": [*_not_led(bridges if relays else ()), "fib daddr type local jump publish"],
         "output": ["fib daddr type local jump publish"],
         "publish": list(_PUBLISH),
         "forward": _forward(bridges, drops_foreign=drops_foreign),
@@ -145,6 +148,15 @@ def _element(publication: Publication) -> tuple[str, str, str]:
     if publication.host in ("0.0.0.0", "::"):
         return f"published{version}", key, value
     return f"published{version}_at", f"{publication.host} . {key}", value
+
+
+def _not_led(bridges: Sequence[BridgeRules]) -> list[str]:
+    """Whose ports may not speak to each other cannot be led back to their own bridge.
+
+    With br_netfilter the bridge itself sends what was led there, from one isolated port to another.
+    """
+    shy = [bridge for bridge in bridges if not bridge.options.icc]
+    return [f"iifname {_names(shy)} return"] if shy else []
 
 
 def _early(bridges: Sequence[BridgeRules]) -> list[str]:
