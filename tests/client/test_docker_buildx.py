@@ -4,22 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker_plugins import configure, find_plugins
 
 from engine_process import Client, wait_until
-
-
-def find_plugins() -> str | None:
-    """The directory with the plugins, None when there is none."""
-    given = os.environ.get("PIER_DOCKER_PLUGINS", "")
-    peers = os.environ.get("PIER_PEERS_ROOT", "")
-    for path in (given, f"{peers}/usr/libexec/docker/cli-plugins" if peers else ""):
-        if path and os.path.exists(f"{path}/docker-buildx"):
-            return path
-    return None
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +21,7 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if found is None:
         pytest.skip("no docker-buildx: PIER_DOCKER_PLUGINS names no directory with it")
     config = tmp_path_factory.mktemp("config")
-    os.symlink(found, config / "cli-plugins")
+    configure(config, found)
     return config
 
 
@@ -234,3 +226,99 @@ def test_what_there_is_about_builders(context: Context, buildx: Client) -> None:
     assert "Total:" in usage
     newest = buildx("buildx", "history", "ls").stdout.splitlines()[1:]
     assert any("Completed" in line for line in newest)
+
+
+def names_in(archive: Path) -> list[str]:
+    with tarfile.open(archive) as file:
+        return file.getnames()
+
+
+def test_outputs(context: Context, tmp_path: Path) -> None:
+    text = "FROM BASE AS base\nRUN echo made > /made\nFROM scratch\nCOPY --from=base /made /\n"
+    out = tmp_path / "out"
+    context.build(text, "--output", f"type=local,dest={out}")
+    assert (out / "made").read_text() == "made\n"
+    context.build(text, "--output", f"type=tar,dest={tmp_path}/out.tar")
+    assert names_in(tmp_path / "out.tar") == ["made"]
+    context.build(text, "--output", f"type=oci,dest={tmp_path}/oci.tar")
+    assert "index.json" in names_in(tmp_path / "oci.tar")
+
+
+def test_bake_several_at_once(context: Context, buildx: Client, docker: Client) -> None:
+    context.file("Dockerfile", f"FROM {context.image}\nARG WHO\nRUN echo $WHO > /who\n")
+    context.file("more/Dockerfile", "FROM one\nRUN echo more >> /who\n")
+    targets = {
+        "one": {"context": ".", "args": {"WHO": "first"}, "tags": ["made/bake:one"]},
+        "two": {"context": ".", "args": {"WHO": "second"}, "tags": ["made/bake:two"]},
+        "three": {
+            "context": "more",
+            "contexts": {"one": "target:one"},
+            "tags": ["made/bake:three"],
+        },
+    }
+    bake = {"group": {"default": {"targets": list(targets)}}, "target": targets}
+    context.file("docker-bake.json", json.dumps(bake))
+    done = subprocess.run(
+        [buildx.command, "buildx", "bake", "--progress=plain"],
+        cwd=context.directory,
+        env=buildx.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    said = [
+        docker("run", "--rm", f"made/bake:{name}", "cat", "/who").stdout.split() for name in targets
+    ]
+    assert said == [["first"], ["second"], ["first", "more"]]
+
+
+COMPOSE = """
+services:
+  web:
+    build: {{context: ., args: {{WHO: web}}}}
+    image: made/web
+    network_mode: none
+    command: ["sh", "-c", "echo up; cat /who"]
+  other:
+    build: {{context: ., args: {{WHO: other}}}}
+    image: made/other
+    network_mode: none
+    command: ["cat", "/who"]
+"""
+
+
+def test_compose_builds_and_goes_up(context: Context, buildx: Client, plugins: Path) -> None:
+    if not (plugins / "cli-plugins/docker-compose").exists():
+        pytest.skip("no docker-compose beside docker-buildx")
+    context.file("Dockerfile", f"FROM {context.image}\nARG WHO\nRUN echo I am $WHO > /who\n")
+    file = context.file("compose.yaml", COMPOSE.format())
+    compose = ("compose", "-f", str(file), "-p", "made")
+    built = buildx(*compose, "--progress=plain", "build")
+    assert built.stderr.count("Built") + built.stdout.count("Built") >= 2
+    up = buildx(*compose, "up", "--build")
+    lines = [line.replace(" ", "") for line in up.stdout.splitlines()]
+    assert {"web-1|up", "web-1|Iamweb", "other-1|Iamother"} <= set(lines)
+    buildx(*compose, "down", "--rmi", "all")
+
+
+def test_lint(context: Context) -> None:
+    text = "FROM BASE\nCMD echo hi\n"
+    done = context.build(text)
+    assert "1 warning found" in done.stderr
+    assert "JSONArgsRecommended" in done.stderr
+    checked = context.build(text, "--check", check=False)
+    assert checked.returncode == 1
+    assert "Check complete, 1 warning has been found!" in checked.stdout
+
+
+def test_history(context: Context, buildx: Client, tmp_path: Path) -> None:
+    metadata = tmp_path / "metadata"
+    context.build("FROM BASE\nRUN echo remember this\n", "--metadata-file", str(metadata))
+    ref = json.loads(metadata.read_text())["buildx.build.ref"].rpartition("/")[2]
+    shown = buildx("buildx", "history", "inspect", ref).stdout
+    assert "Build Steps:" in shown
+    assert "remember this" in buildx("buildx", "history", "logs", ref).stderr
+    buildx("buildx", "history", "rm", ref)
+    assert ref not in buildx("buildx", "history", "ls").stdout

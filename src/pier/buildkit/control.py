@@ -2,29 +2,35 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
 from pier.build.caches.entry import CacheEntry
+from pier.build.export.exporter import credentials_of
 from pier.build.keeping import Kept, Rule, rule_filters
 from pier.build.progress import Work, working
 from pier.build.result import BuildResult, Order
+from pier.build.threads import finished
 from pier.buildkit import attributes
 from pier.buildkit.details import solve_error
 from pier.buildkit.history import History
+from pier.buildkit.inputs import Results, definition_of
 from pier.buildkit.jobs import Job, Jobs
 from pier.buildkit.messages import control, gateway
-from pier.buildkit.messages.ops import Platform
+from pier.buildkit.messages.ops import Definition, Platform
 from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
 from pier.buildkit.sessions import Sessions
 from pier.buildkit.solve import DockerfileSolve, check_frontend
 from pier.buildkit.trees import Trees
 from pier.buildkit.workshop import Workshop
-from pier.errors import InvalidParameter, Unsupported
+from pier.errors import InvalidParameter, NotFound, Unsupported
 from pier.grpc.server import Call, Method
 from pier.model.gotime import now_ns
+from pier.model.platform import Platform as HostPlatform
 from pier.model.platform import host_platform
+from pier.registry.credentials import Credentials
 
 SERVICE = "/moby.buildkit.v1.Control"
 VERSION = BuildkitVersion(package="github.com/moby/buildkit", version="v0.25.1")
@@ -50,6 +56,7 @@ class Control:
         self._trees = trees
         self._history = history
         self._worker_id = worker_id
+        self._results = Results(jobs)
 
     def methods(self) -> dict[str, Method]:
         table = {
@@ -90,6 +97,7 @@ class Control:
             return {}
         solve = job.solve_of(ref)
         result = await solve.result()
+        self._results.keep(ref, result)
         answer: dict[str, str] = dict(result.cache_answer)
         for order in orders:
             name = _EXPORTING.get(order.type, "exporting")
@@ -116,15 +124,13 @@ class Control:
         job: Job,
         frontend: str,
         values: Mapping[str, str],
-        inputs: Mapping[str, object],
+        inputs: Mapping[str, Definition],
         imports: Sequence[CacheEntry] = (),
     ) -> gateway.Result:
         """Read a Dockerfile and begin to build; return the reference of what it comes to, or what
         else was asked for.
         """
         check_frontend(frontend, values)
-        if inputs:
-            raise Unsupported("inputs of a frontend are not supported by pierd yet")
         session = await self._sessions.wait(job.request.Session)
         merged = {**job.request.FrontendAttrs, **values}
         cache = job.request.Cache or control.CacheOptions()
@@ -135,6 +141,8 @@ class Control:
         )
         if wanted.request not in ("", *_REQUESTS):
             raise Unsupported(f"unsupported request {wanted.request}")
+        contexts = await self._results.contexts(wanted.options.contexts, inputs)
+        wanted = replace(wanted, options=replace(wanted.options, contexts=contexts))
         solve = DockerfileSolve(self._workshop, self._trees, session, wanted, job.board)
         ref = f"{job.ref}-{len(job.solves)}"
         job.solves[ref] = solve
@@ -145,7 +153,25 @@ class Control:
             return gateway.Result(metadata=await solve.lint())
         await solve.warn()
         solve.start()
-        return gateway.Result(ref=gateway.Ref(id=ref))
+        return gateway.Result(ref=gateway.Ref(ref, definition_of(ref)))
+
+    async def resolve(
+        self, job: Job, reference: str, platform: HostPlatform | None
+    ) -> tuple[str, bytes]:
+        """Return the digest and the config of an image, pulled where it is not here."""
+        session = await self._sessions.wait(job.request.Session)
+
+        async def credentials(domain: str) -> Credentials:
+            return await credentials_of(session, domain)
+
+        shop = self._workshop.shop(credentials)
+        try:
+            image = shop.store.get(reference, platform)
+        except NotFound:
+            await shop.runner.pull(reference, platform, lambda _: None)
+            image = shop.store.get(reference, platform)
+        read = partial(shop.store.blobs.read, image.id)
+        return image.id, await finished(shop.executor, read)
 
     async def status(self, call: Call, request: control.StatusRequest) -> None:
         if (stored := self._history.status_of(request.Ref)) is not None:

@@ -4,6 +4,10 @@ buildx is such a frontend: it opens a build without one (`Control.Solve`), asks 
 Dockerfile to be solved, and returns what that came to. The build is named in a header.
 """
 
+from functools import partial
+
+from pier.build.progress import Place, Source, Warned
+from pier.buildkit import reading
 from pier.buildkit.caps import FRONTEND, LLB, caps
 from pier.buildkit.control import Control, entries, worker
 from pier.buildkit.jobs import Job, Jobs
@@ -11,6 +15,8 @@ from pier.buildkit.messages import gateway
 from pier.errors import InvalidParameter, Unsupported
 from pier.grpc.server import Call, Method
 from pier.grpc.status import GrpcError
+from pier.model.platform import Platform
+from pier.model.reference import parse_reference
 
 SERVICE = "/moby.buildkit.v1.frontend.LLBBridge"
 BUILD_ID = "buildkit-controlapi-buildid"
@@ -30,6 +36,10 @@ class Gateway:
             "Inputs": Method(gateway.InputsRequest, self.inputs),
             "Warn": Method(gateway.WarnRequest, self.warn),
             "Evaluate": Method(gateway.EvaluateRequest, self.evaluate),
+            "ResolveImageConfig": Method(gateway.ResolveImageConfigRequest, self.resolve),
+            "ReadFile": Method(gateway.ReadFileRequest, self.read_file),
+            "ReadDir": Method(gateway.ReadDirRequest, self.read_dir),
+            "StatFile": Method(gateway.StatFileRequest, self.stat_file),
             "NewContainer": Method(gateway.NewContainerRequest, self.new_container),
         }
         return {f"{SERVICE}/{name}": method for name, method in table.items()}
@@ -74,7 +84,27 @@ class Gateway:
         return gateway.InputsResponse()
 
     async def warn(self, call: Call, request: gateway.WarnRequest) -> gateway.WarnResponse:
-        await self._job(call)
+        job = await self._job(call)
+        source, places = None, []
+        if request.info is not None:
+            info = request.info
+            source = Source(info.filename, info.data, info.language)
+            places = [
+                Place(r.start.line, r.end.line, r.start.character, r.end.character)
+                for r in request.ranges
+                if r.start is not None and r.end is not None
+            ]
+        job.board.warn(
+            Warned(
+                vertex=request.digest,
+                short=request.short.decode("utf-8", "replace"),
+                detail=[line.decode("utf-8", "replace") for line in request.detail],
+                url=request.url,
+                level=request.level,
+                source=source,
+                places=places,
+            )
+        )
         return gateway.WarnResponse()
 
     async def evaluate(
@@ -84,6 +114,45 @@ class Gateway:
         if request.Ref:
             await job.solve_of(request.Ref).result()
         return gateway.EvaluateResponse()
+
+    async def resolve(
+        self, call: Call, request: gateway.ResolveImageConfigRequest
+    ) -> gateway.ResolveImageConfigResponse:
+        job = await self._job(call)
+        asked = request.platform
+        platform = (
+            Platform(os=asked.OS, architecture=asked.Architecture, variant=asked.Variant)
+            if asked is not None
+            else None
+        )
+        reference = str(parse_reference(request.Ref).tagged())
+        digest, config = await self._control.resolve(job, reference, platform)
+        return gateway.ResolveImageConfigResponse(digest, config, reference)
+
+    async def read_file(
+        self, call: Call, request: gateway.ReadFileRequest
+    ) -> gateway.ReadFileResponse:
+        part = request.Range or gateway.FileRange()
+        solve = (await self._job(call)).solve_of(request.Ref)
+        read = partial(
+            reading.read_file, path=request.FilePath, offset=part.Offset, length=part.Length
+        )
+        return gateway.ReadFileResponse(await solve.look(read))
+
+    async def read_dir(
+        self, call: Call, request: gateway.ReadDirRequest
+    ) -> gateway.ReadDirResponse:
+        solve = (await self._job(call)).solve_of(request.Ref)
+        read = partial(reading.read_dir, path=request.DirPath, pattern=request.IncludePattern)
+        return gateway.ReadDirResponse(await solve.look(read))
+
+    async def stat_file(
+        self, call: Call, request: gateway.StatFileRequest
+    ) -> gateway.StatFileResponse:
+        solve = (await self._job(call)).solve_of(request.Ref)
+        return gateway.StatFileResponse(
+            await solve.look(partial(reading.stat_file, path=request.Path))
+        )
 
     async def new_container(
         self, call: Call, request: gateway.NewContainerRequest

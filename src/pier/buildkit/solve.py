@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from pier.build.lint.text import as_document, as_text, ordered
 from pier.build.progress import Place, Source, Warned, digest_of
 from pier.build.result import BuildResult
 from pier.build.several import read_all, run_all
+from pier.build.snapshot import open_image
 from pier.build.threads import finished
 from pier.buildkit.attributes import Wanted
 from pier.buildkit.board import Board
@@ -24,8 +26,11 @@ from pier.buildkit.details import solve_error
 from pier.buildkit.session import Session
 from pier.buildkit.trees import Trees
 from pier.buildkit.workshop import Workshop
-from pier.errors import InvalidParameter, PierError, Unsupported
+from pier.errors import InvalidParameter, NotFound, PierError, Unsupported
+from pier.images.image import Image
 from pier.registry.credentials import Credentials
+
+T = TypeVar("T")
 
 
 class DockerfileSolve:
@@ -127,6 +132,21 @@ class DockerfileSolve:
         self.start()
         assert self._task is not None
         return await asyncio.shield(self._task)
+
+    async def look(self, work: Callable[[int], T]) -> T:
+        """Return what `work` makes of the root directory of the result, in a thread."""
+        image = (await self.result()).platforms[0].image
+        if image is None:
+            raise NotFound("the result has no files")
+
+        def opened(image: Image = image) -> T:
+            root_fd = open_image(self._shop.store, image)
+            try:
+                return work(root_fd)
+            finally:
+                os.close(root_fd)
+
+        return await finished(self._shop.executor, opened)
 
     async def _run(self) -> BuildResult:
         pins = self._stack.enter_context(self._shop.store.pinned())
