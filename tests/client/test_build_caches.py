@@ -151,3 +151,19 @@ def test_inline_document(engine: EngineProcess, files: dict[str, str]) -> None:
     layout = Layout(built.files[0])
     config = layout.json(layout.json(layout.top)["config"])
     assert "moby.buildkit.cache.v0" in config
+
+
+def test_pier_build(
+    engine: EngineProcess, docker: Client, files: dict[str, str], tmp_path: Path
+) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    for name, content in files.items():
+        (context / name).write_text(content)
+    cache = f"{tmp_path}/../{tmp_path.name}/cache"
+    words = ("build", "--network", "none", "--progress", "plain", "-t", "made/pier")
+    engine.pier(*words, "--cache-to", f"type=local,dest={cache},mode=max", str(context))
+    identity = docker("inspect", "-f", "{{.Id}}", "made/pier").stdout
+    forget(docker)
+    engine.pier(*words, "--cache-from", f"type=local,src={cache}", str(context))
+    assert docker("inspect", "-f", "{{.Id}}", "made/pier").stdout == identity

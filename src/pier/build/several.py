@@ -61,7 +61,8 @@ async def run_all(
         )
         whose = f"{key}\0{build.platform}" if len(builds) > 1 else key
         image = await build.run(heard.teller(number), progress=progress, key=whose, caches=found)
-        pins.add(image.id, *image.chain_ids, *image.blobs)
+        # Not its manifests: an output may give it others, and let go of those.
+        pins.add(image.id, *image.chain_ids)
         heard.done(number)
         return build.outcome(image)
 

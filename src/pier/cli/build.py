@@ -175,7 +175,8 @@ def _query(options: "Options", outputs: "Outputs") -> "dict[str, Any]":
         "target": options.text("target") or None,
         "buildargs": _json(arguments),
         "labels": _json(labels),
-        "cachefrom": _json(options.list("cache-from")),
+        "cachefrom": _json(_caches(options.list("cache-from"))),
+        "cacheto": _json(_caches(options.list("cache-to"))),
         "nocache": options.on("no-cache") or None,
         "pull": options.on("pull") or None,
         "rm": options.on("rm"),
@@ -197,6 +198,23 @@ def _query(options: "Options", outputs: "Outputs") -> "dict[str, Any]":
         "provenance": options.text("provenance") or attested.get("provenance"),
         "sbom": options.text("sbom") or attested.get("sbom"),
     }
+
+
+def _caches(texts: "list[str]") -> "list[str]":
+    """Make the paths of local caches whole: they are the engine's, which is on this machine."""
+    found = []
+    for text in texts:
+        words = text.split(",")
+        if "type=local" in words:
+            pairs = [word.partition("=") for word in words]
+            words = [
+                f"{key}={os.path.abspath(value)}"
+                if key in ("src", "dest")
+                else f"{key}{is_}{value}"
+                for key, is_, value in pairs
+            ]
+        found.append(",".join(words))
+    return found
 
 
 def _attested(options: "Options") -> "dict[str, str]":
@@ -254,7 +272,8 @@ BUILD = Command(
         Flag("attest", kinds.LIST, 'Attestation parameters (format: "type=sbom,…")'),
         Flag("build-arg", kinds.LIST, "Set build-time variables"),
         Flag("build-context", kinds.LIST, 'Additional build contexts (e.g., "name=path")'),
-        Flag("cache-from", kinds.STRINGS, "Images to consider as cache sources"),
+        Flag("cache-from", kinds.LIST, "External cache sources (images, or type=registry|local,…)"),
+        Flag("cache-to", kinds.LIST, 'Cache export destinations ("type=registry|local|inline,…")'),
         Flag(
             "call",
             kinds.STRING,

@@ -20,9 +20,17 @@ from msgspec import Struct
 from pier.errors import Internal, InvalidParameter
 from pier.images.arriving import Arriving
 from pier.images.image import Image
+from pier.images.said_of import REFERENCE_DIGEST
 from pier.images.store import ImageStore
 from pier.model.digest import Digest, short
-from pier.model.oci import OCI_LAYER, chain_ids, decode_config
+from pier.model.oci import (
+    MAX_MANIFEST,
+    OCI_LAYER,
+    chain_ids,
+    decode_config,
+    decode_index,
+    decode_manifest,
+)
 from pier.model.reference import Reference
 from pier.storage.blobs import BlobWriter
 from pier.storage.compress import GZIP, compress
@@ -237,6 +245,7 @@ class Intake:
         if index is not None:
             self._pins.add(index)
             self._commit(index)
+            self._keep_attestations(index, manifest or "")
         image = self._store.register(
             config,
             rows,
@@ -248,6 +257,18 @@ class Intake:
         self._placed_layers.clear()
         self._placed_blobs.clear()
         return image
+
+    def _keep_attestations(self, index: Digest, manifest: str) -> None:
+        """Keep what an index says of a manifest (SBOM, provenance), as far as it came along."""
+        for entry in decode_index(self.read(index, MAX_MANIFEST, "image index")).manifests:
+            digest = Digest(entry.digest)
+            if entry.annotations.get(REFERENCE_DIGEST) != manifest or digest not in self:
+                continue
+            said = decode_manifest(self.read(digest, MAX_MANIFEST, "manifest"))
+            for blob in (digest, *(Digest(p.digest) for p in (said.config, *said.layers))):
+                if blob in self:
+                    self._pins.add(blob)
+                    self._commit(blob)
 
     def _place(
         self,

@@ -21,6 +21,7 @@ from msgspec import Struct
 from pier.errors import NotFound
 from pier.images.image import Image
 from pier.images.manifests import encode_manifest, make_manifest
+from pier.images.said_of import attestation_blobs
 from pier.images.store import ImageStore
 from pier.model.digest import Digest, digest_of, hex_of
 from pier.model.oci import (
@@ -121,8 +122,12 @@ class Saving:
             data = encode_manifest(manifest)
             digest = digest_of(data)
             self._made[digest] = data
-        for part in (manifest.config, *manifest.layers):
-            blob = Digest(part.digest)
+        beside = (
+            attestation_blobs(self._store.blobs, Digest(image.index), image.manifest)
+            if image.index and image.manifest
+            else ()
+        )
+        for blob in (*(Digest(p.digest) for p in (manifest.config, *manifest.layers)), *beside):
             self._pins.add(blob)
             self._copied[blob] = self._store.blobs.size(blob)
         descriptor = Descriptor(

@@ -244,8 +244,16 @@ class ImageStore:
             self._images[image.id] = image
             self._name(image.id, references, now)
             added = self._images[image.id]
+            if known is not None and (dropped := known.blobs - image.blobs):
+                self._drop(dropped)
         self.when_added()
         return added
+
+    def _drop(self, blobs: Collection[Digest]) -> None:
+        """Delete blobs that an image has no use for any more, unless others have."""
+        for blob in {*blobs} - self._live_blobs():
+            if not self._pins[blob]:
+                self.blobs.delete(blob)
 
     def touch(self, image: Image) -> None:
         """Note that it is used now; the row is written in the background."""
