@@ -89,7 +89,8 @@ class Init:
     where it waits for its start when no keeper stays beside it. `source_fds` are the mounts, by
     their place in the list, that were made outside. `in_target` says that the working directory is
     where the root is going to be attached. `entered` are the joined namespaces in which it was born.
-    `mark` is told the phases of a traced start.
+    `mark` is told the phases of a traced start. `unshared` are the namespaces that it has to make
+    itself, `made` the file systems made ahead (`mounts.key`), since it was cloned before: `prepared`.
     """
 
     def __init__(  # noqa: PLR0913  # what a container is made of
@@ -110,9 +111,13 @@ class Init:
         in_target: bool = False,
         entered: set[str] | None = None,
         mark: Callable[[str], None] = unmarked,
+        unshared: int = 0,
+        made: dict[str, int] | None = None,
     ) -> None:
         self.gate = gate
         self.mark = mark
+        self.unshared = unshared
+        self.made = made or {}
         self.source_fds = source_fds or {}
         self.in_target = in_target
         self.entered = entered or set()
@@ -127,7 +132,7 @@ class Init:
         self.overlay_fd = overlay_fd
         self.loopback_is_down = loopback_is_down
         self.step = "clone"
-        self.in_cgroup = False
+        self.in_cgroup = self.dev_is_made = False
         self.linux = spec.get("linux", {})
         listed = self.linux.get("namespaces", [])
         self.new = {entry["type"] for entry in listed if not entry.get("path")}
@@ -153,6 +158,9 @@ class Init:
 
     def _run(self) -> None:
         os.setsid()
+        if self.unshared:
+            self._begin("namespace")
+            ns.unshare(self.unshared)
         if "user" in self.new:
             self._expect("mapped")
             from pier.runtime import userns  # noqa: PLC0415  # rare
@@ -302,6 +310,8 @@ class Init:
     def _mount_all(self, root: Root) -> None:
         for index, entry in enumerate(self.spec.get("mounts", [])):
             self._begin("mount")
+            if entry["destination"] == "/dev":
+                self.dev_is_made = mounts.key(entry) in self.made
             self.mark(f"mount {entry['destination']}")
             cgroup = None
             if entry.get("type") in ("cgroup", "cgroup2"):
@@ -312,7 +322,7 @@ class Init:
             try:
                 kept = mounts.attach(
                     root, entry, self.hierarchies, cgroup,
-                    bundle=self.bundle, source_fd=self.source_fds.get(index, -1),
+                    bundle=self.bundle, source_fd=self.source_fds.get(index, -1), made=self.made,
                 )  # fmt: skip
             except OSError as exc:
                 raise StepError("mount", _mount_error(entry.get("source", ""), entry["destination"], exc),
@@ -341,12 +351,8 @@ class Init:
         previous = os.umask(0)
         dev_fd = root.make_directory("/dev")
         if self._own_dev():
-            for name, major, minor in DEFAULT_DEVICES:
-                _make_node(root, dev_fd, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-            for name, target in DEV_LINKS:
-                # What the image has there by that name is left, as runc does.
-                with contextlib.suppress(FileExistsError):
-                    os.symlink(target, name, dir_fd=dev_fd)
+            if not self.dev_is_made:
+                make_default_devices(dev_fd, root)
             for device in self.linux.get("devices", []):
                 # The link of that name is made already, to the container's own devpts.
                 if os.path.normpath(device["path"]) != "/dev/ptmx":
@@ -519,6 +525,18 @@ def root_target(spec: Spec, config: KeeperConfig, bundle: str) -> str:
     return bundle if config["overlay"] else os.path.join(bundle, spec["root"]["path"])
 
 
+def make_default_devices(dev_fd: int, root: Root | None = None) -> None:
+    """Make the devices and links that every container has; `root` is where they are, if attached."""
+    previous = os.umask(0)
+    for name, major, minor in DEFAULT_DEVICES:
+        _make_node(root, dev_fd, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+    for name, target in DEV_LINKS:
+        # What the image has there by that name is left, as runc does.
+        with contextlib.suppress(FileExistsError):
+            os.symlink(target, name, dir_fd=dev_fd)
+    os.umask(previous)
+
+
 def take_stdio(
     stdio: tuple[int, int, int], sockets: list[socket.socket], preserve_fds: int = 0
 ) -> list[socket.socket]:
@@ -547,7 +565,7 @@ def _make_working_directory(cwd: str) -> None:
 
 
 def _make_node(  # a node's own attributes
-    root: Root, directory_fd: int, name: str, mode: int, number: int, source: str = ""
+    root: Root | None, directory_fd: int, name: str, mode: int, number: int, source: str = ""
 ) -> None:
     """mknod(2), or a bind mount of the host's node where a user namespace forbids that.
 
@@ -560,6 +578,8 @@ def _make_node(  # a node's own attributes
         if stat.S_IFMT(found.st_mode) != stat.S_IFMT(mode) or found.st_rdev != number:
             raise
     except PermissionError:
+        if root is None:
+            raise
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory_fd))
         target_fd = os.open(name, O_PATH_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory_fd)
         node_fd = mnt.open_tree(mnt.AT_FDCWD, source or f"/dev/{name}", mnt.OPEN_TREE_CLONE)

@@ -43,6 +43,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pier.runtime.marks import Marks
+
 MISSED_EXECS = 100
 
 Handler = Callable[["Control", Packet, list[int]], Packet | None]
@@ -115,7 +117,8 @@ class Keeper:
             self.spec: Spec = json.load(file)
         with open(os.path.join(bundle, "keeper.json"), "rb") as file:
             self.config: KeeperConfig = json.load(file)
-        self.marks = self.marks_inside = None
+        self.marks: Marks | None = None
+        self.marks_inside: Marks | None = None
         if self.config.get("trace"):
             from pier.runtime.marks import Marks  # noqa: PLC0415  # rare, as hooks are
 
@@ -195,7 +198,7 @@ class Keeper:
                 self.hierarchies,
                 ready=self.ready,
                 mark=self.mark,
-                mark_inside=self.marks_inside or unmarked,
+                marks_inside=self.marks_inside,
             )
         except Exception as exc:  # noqa: BLE001  # whatever it is, this keeper is of no more use
             self._not_started(control, packet, exc)

@@ -22,6 +22,7 @@ from pier.runtime import protocol
 from pier.runtime.exec import Exec
 from pier.runtime.gate import Gate
 from pier.runtime.init import Init, root_target
+from pier.runtime.prepared import fits
 from pier.runtime.process import set_oom_score, unmarked
 from pier.runtime.ready import Ready
 from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Linux, Resources, Spec
@@ -30,6 +31,8 @@ from pier.runtime.stdio import Stdio, make_stdio
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from pier.runtime.marks import Marks
 
 INHERITED_STDIO = (0, 1, 2)
 # What makes a mount one of `sources`.
@@ -136,7 +139,7 @@ class Launch:
                 os.close(fd)
 
 
-def launch_init(  # noqa: PLR0913, PLR0915  # a sequence, whose order matters
+def launch_init(  # noqa: C901, PLR0913, PLR0915  # a sequence, whose order matters
     spec: Spec,
     config: KeeperConfig,
     bundle: str,
@@ -147,14 +150,14 @@ def launch_init(  # noqa: PLR0913, PLR0915  # a sequence, whose order matters
     ready: Ready | None = None,
     gate: Gate | None = None,
     mark: Callable[[str], None] = unmarked,
-    mark_inside: Callable[[str], None] = unmarked,
+    marks_inside: Marks | None = None,
 ) -> Launch:
     """Start setting up the container's first process.
 
     With `stdio`, which stays the caller's, it gets those descriptors; otherwise pipes are made, or
     a terminal. It inherits what namespaces are `ready`. With a `gate`, which is closed here, it
     waits there for its start and does not end with us. A trace's marks are made with `mark` here and
-    `mark_inside` there. Raises StartFailed with nothing left behind but perhaps the cgroup.
+    `marks_inside` there. Raises StartFailed with nothing left behind but perhaps the cgroup.
     """
     mark("files and pipes")
     flags, joined_pid = _namespaces(spec, alone=gate is None)
@@ -162,13 +165,19 @@ def launch_init(  # noqa: PLR0913, PLR0915  # a sequence, whose order matters
     joined_user = _joined(spec, "user")
     own_user_namespace = makes_user_namespace or joined_user is not None
     run_hooks = _runtime_hooks(spec, config, bundle)
+    source_fds = _open_sources(spec, bundle)
+    if ready is not None and not source_fds and fits(spec, flags):
+        given = _launch_prepared(
+            spec, config, bundle, cgroup, ready, flags=flags, mark=mark, marks_inside=marks_inside
+        )
+        if given is not None:
+            return given
     if ready is not None:
         # Hooks run in the host's namespaces: then none that was made ahead is of use.
         useless = run_hooks is not None or joined_user is not None
         left = ready.take(0 if useless else flags)
         flags = flags if useless else left
     bpf = _read(config["seccomp_bpf"])
-    source_fds = _open_sources(spec, bundle)
     overlay_fd = _mount_for_user_namespace(config) if own_user_namespace else -1
     resources = spec.get("linux", {}).get("resources", {})
     born_inside = _born_inside(hierarchies)
@@ -201,7 +210,7 @@ def launch_init(  # noqa: PLR0913, PLR0915  # a sequence, whose order matters
             source_fds=source_fds,
             in_target=own_user_namespace,
             entered=entered,
-            mark=mark_inside,
+            mark=marks_inside or unmarked,
         ).run()
 
     mark("clone3")
@@ -230,6 +239,37 @@ def launch_init(  # noqa: PLR0913, PLR0915  # a sequence, whose order matters
             # Nobody in there may write to the host's cgroup files.
             _place(cgroup, pid)
         protocol.send(sync, {"go": True})
+        mark("waits for execve")
+    except BaseException as exc:  # noqa: BLE001  # raised again, once nothing is left
+        _fail(launch, exc)
+    return launch
+
+
+def _launch_prepared(
+    spec: Spec, config: KeeperConfig, bundle: str, cgroup: Cgroup, ready: Ready,
+    *, flags: int, mark: Callable[[str], None], marks_inside: Marks | None,
+) -> Launch | None:  # fmt: skip
+    """As `launch_init`, with the process that was cloned ahead; None when there is none."""
+    process = ready.process
+    if process is None:
+        return None
+    child_stdio, ours = _own_stdio(spec, config)
+    given = process.give(bundle, child_stdio, flags, marks_inside.fd if marks_inside else -1)
+    _close_all(child_stdio)
+    if not given:
+        ours.close()
+        return None
+    ready.process = None
+    ready.take(flags)
+    join_session_keyring(f"_ses.{config['id']}")
+    process.sync.setblocking(False)
+    launch = Launch(process.pid, process.pidfd, process.sync, ours, terminal=child_stdio is None)
+    launch.agent = _agent(spec, config, bundle)
+    try:
+        set_oom_score(launch.pid, spec["process"])
+        mark("cgroup")
+        _create(cgroup, spec.get("linux", {}).get("resources", {}))
+        protocol.send(launch.sync, {"go": True})
         mark("waits for execve")
     except BaseException as exc:  # noqa: BLE001  # raised again, once nothing is left
         _fail(launch, exc)

@@ -6,6 +6,7 @@ outlives whoever made it. Times are CLOCK_MONOTONIC in nanoseconds, the same clo
 """
 
 import mmap
+import os
 import time
 
 SIZE = 1 << 14
@@ -14,8 +15,12 @@ SIZE = 1 << 14
 class Marks:
     """The marks of one process: lines of "nanoseconds phase", the phase "" for the end of the last."""
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, SIZE)
+    def __init__(self, fd: int | None = None) -> None:
+        """Make new marks, or go on where `fd`, of another process's marks, stands."""
+        self.fd = fd if fd is not None else os.memfd_create("marks")
+        if fd is None:
+            os.ftruncate(self.fd, SIZE)
+        self._memory = mmap.mmap(self.fd, SIZE)
 
     def __call__(self, phase: str) -> None:
         """Begin a phase. What finds no room is dropped."""

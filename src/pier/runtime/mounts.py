@@ -133,15 +133,19 @@ def attach(
     *,
     bundle: str = "",
     source_fd: int = -1,
+    made: dict[str, int] | None = None,
 ) -> int | None:
     """Make the mount that `entry` describes and attach it in the root.
 
     `cgroup` is the container's cgroup, None when it joined another cgroup namespace. `source_fd`
     is the mount itself if the keeper made it; it is closed here. A relative source is the bundle's.
+    `made` are file systems that were made ahead (`key`); the one that is used is taken out.
     Returns the mount's descriptor, the caller's to close, for the file systems whose contents the
     set-up goes on to use (proc, devpts), so that it need not trust a path for them; else None.
     Raises OSError.
     """
+    if made and (made_fd := made.pop(key(entry), -1)) >= 0:
+        return _attach_made(root, entry, made_fd)
     options = Options(entry.get("options", []))
     fstype = entry.get("type", "")
     destination = entry["destination"]
@@ -162,6 +166,33 @@ def attach(
         _attach_cgroup(root, destination, options, hierarchies, cgroup)
     else:
         return _attach_new(root, entry, fstype, options, late=bool(late_flags))
+    return None
+
+
+def key(entry: Mount) -> str:
+    """What has to be the same for a file system that was made ahead."""
+    words = (entry["destination"], entry.get("type", ""), entry.get("source", ""))
+    return " ".join((*words, *entry.get("options", ())))
+
+
+def make(entry: Mount) -> int:
+    """Make a file system as a detached mount with its flags; the caller closes it."""
+    options = Options(entry["options"])
+    mount_fd = mnt.new_mount(entry["type"], options.data, source=entry["source"])
+    options.apply(mount_fd)
+    return mount_fd
+
+
+def _attach_made(root: Root, entry: Mount, mount_fd: int) -> int | None:
+    """Attach a mount of `make`'s; returns what `attach` does."""
+    destination = entry["destination"]
+    if entry["type"] == "proc":
+        root.attach_plainly(mount_fd, destination)
+        return mount_fd
+    _attach_at(root, mount_fd, root.make_directory(destination), destination)
+    if entry["type"] == "devpts":
+        return mount_fd
+    os.close(mount_fd)
     return None
 
 

@@ -7,9 +7,12 @@ mounts meanwhile. Network namespaces are pierd's to make ahead, which gives them
 (`network.namespaces`).
 """
 
+import contextlib
 import os
 
 from pier.kernel import namespaces as ns
+from pier.kernel.cgroups import Hierarchies
+from pier.runtime.prepared import Prepared
 
 KINDS = ("ipc", "uts")
 
@@ -23,6 +26,7 @@ class Ready:
 
     def __init__(self) -> None:
         self._host: dict[str, int] = {}
+        self.process: Prepared | None = None
         try:
             for kind in KINDS:
                 path = f"/proc/self/ns/{ns.PROC_NAMES[kind]}"
@@ -33,11 +37,23 @@ class Ready:
                 os.close(fd)
             self._host = {}
 
+    def prepare(self, hierarchies: Hierarchies) -> None:
+        """Clone a container's first process too, where it can be of use: see `prepared`."""
+        freezer = hierarchies.home("freezer")
+        if self._host and hierarchies.all and (freezer is None or freezer.version == 1):
+            with contextlib.suppress(OSError):
+                self.process = Prepared(hierarchies)
+
     def take(self, flags: int) -> int:
         """Return which CLONE_NEW* of `flags` are left to make; go back where none was wanted.
 
+        A process that was prepared and not taken before ends here.
+
         With a user namespace all the others have to belong to it: none that was made ahead does.
         """
+        if self.process is not None:
+            self.process.discard()
+            self.process = None
         for kind, host_fd in self._host.items():
             if flags & ns.FLAGS[kind] and not flags & ns.CLONE_NEWUSER:
                 flags &= ~ns.FLAGS[kind]

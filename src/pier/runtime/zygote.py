@@ -193,6 +193,7 @@ def _wait_for_container(sock: socket.socket, hierarchies: Hierarchies) -> NoRetu
         set_name("pier-keeper")
         set_title("pier keeper (spare)")
         ready = Ready()
+        ready.prepare(hierarchies)
         received = protocol.receive(sock)
         if received is not None:
             packet, fds = received
