@@ -3,11 +3,14 @@
 import os
 import signal
 import socket
+from pathlib import Path
+from typing import Any
 
 import bundles
 import pytest
 from bundles import Heard, Room
 
+from pier.engine.keepers import SPARES
 from pier.errors import Conflict, StartFailed, Unavailable
 from pier.runtime import protocol
 
@@ -294,9 +297,8 @@ def test_the_zygote_survives_bad_requests(room: Room):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for packet, fds in (
         ({}, ()),
-        ({"op": "keep"}, (theirs.fileno(),)),
-        ({"bundle": "/not/there"}, (theirs.fileno(),)),
-        ({"bundle": 3}, ()),
+        ({"op": "fork"}, ()),
+        ({"op": "fork"}, (theirs.fileno(), theirs.fileno())),
     ):
         protocol.send(peer._sock, {**packet, "seq": 0}, fds)
     peer._sock.send(b"no json")
@@ -306,6 +308,52 @@ def test_the_zygote_survives_bad_requests(room: Room):
     ours.close()
     assert room.sh("echo still") == "still\n"
     assert room.keepers.zygote_pid == pid
+
+
+def test_a_keeper_ends_over_a_bad_bundle(room: Room):
+    async def first(packet: dict[str, Any]) -> bytes:
+        channel = room.keepers._fork()
+        protocol.send(channel, packet)
+        channel.settimeout(bundles.PATIENCE_S)
+        with channel:
+            return channel.recv(10)
+
+    for packet in ({"op": "keep", "bundle": "/not/there"}, {"op": "keep", "bundle": 3}, {}):
+        assert room.do(first(packet)) == b""
+    assert room.sh("echo still") == "still\n"
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def spares(room: Room) -> list[int]:
+    """The keepers that wait, once all of them do, each with the process that it cloned ahead."""
+
+    def found() -> list[int]:
+        return [
+            pid
+            for pid in children(room.keepers.zygote_pid)
+            if b"(spare)" in Path(f"/proc/{pid}/cmdline").read_bytes() and children(pid)
+        ]
+
+    room.until(lambda: len(found()) == SPARES)
+    return found()
+
+
+def test_a_killed_spare_is_none(room: Room):
+    for spare in spares(room):
+        os.kill(spare, signal.SIGKILL)
+        bundles.wait_ended(spare)
+    assert room.sh("echo still") == "still\n"
+
+
+def test_a_killed_prepared_process_is_none(room: Room):
+    """The keeper has lost it, and clones another."""
+    for spare in spares(room):
+        (prepared,) = children(spare)
+        os.kill(prepared, signal.SIGKILL)
+    assert room.sh("echo still") == "still\n"
 
 
 def test_a_restarted_pierd_finds_the_keeper(room: Room):

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,13 +20,16 @@ from msgspec import Struct, convert
 from msgspec.json import Decoder
 
 from pier.engine import foreign_runtimes
-from pier.errors import Conflict, Internal, StartFailed, Unavailable
+from pier.errors import Conflict, Internal, PierError, StartFailed, Unavailable
 from pier.kernel.cgroups import Cgroup, Hierarchies, detect
 from pier.runtime import protocol, zygote
 from pier.runtime.protocol import Packet
 from pier.runtime.spec import ExecConfig, Resources
 
 REMOVE_ATTEMPTS = 5
+# Keepers that are forked ahead, one after the other when nothing was started for a moment.
+SPARES = 2
+SPARE_DELAY_S = 0.02
 
 
 class ExitRecord(Struct):
@@ -267,15 +271,23 @@ class Keepers:
         self._hierarchies: Hierarchies = detect()
         self._exit_decoder = Decoder(ExitRecord)
         self._zygote: Peer | None = None
+        # Channels of keepers that wait for a container.
+        self._spares: deque[socket.socket] = deque()
+        self._refilling: asyncio.TimerHandle | None = None
         self._zygote_pid = 0
 
     async def open(self) -> None:
         """Start the zygote."""
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         self._start_zygote()
+        self._refill_later()
 
     async def close(self) -> None:
-        """End the zygote. Keepers and containers go on."""
+        """End the zygote and its spares. Keepers and containers go on."""
+        if self._refilling is not None:
+            self._refilling.cancel()
+        while self._spares:
+            self._spares.pop().close()
         if self._zygote is not None:
             self._zygote.close()
 
@@ -294,20 +306,50 @@ class Keepers:
         Does not wait for it: requests queue in its channel. If the zygote ends before it has forked
         one, the channel closes, and requests raise Unavailable.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         packet = {"op": "keep", "bundle": self.bundle(container_id)}
+        while True:
+            is_spare = bool(self._spares)
+            channel = self._spares.popleft() if is_spare else self._fork()
+            try:
+                protocol.send(channel, packet)
+            except OSError:
+                # A spare that was killed meanwhile has no end of the channel any more.
+                channel.close()
+                if not is_spare:
+                    raise
+            else:
+                break
+        self._refill_later()
+        return Keeper(channel, events)
+
+    def _fork(self) -> socket.socket:
+        """Have a keeper forked, which waits for its bundle; return its channel."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             try:
-                self._ask_zygote(packet, theirs.fileno())
+                self._ask_zygote({"op": "fork"}, theirs.fileno())
             except Unavailable:
                 # It was killed between two starts: a new one serves as well.
-                self._ask_zygote(packet, theirs.fileno())
+                self._ask_zygote({"op": "fork"}, theirs.fileno())
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        return Keeper(ours, events)
+        return ours
+
+    def _refill_later(self) -> None:
+        """See to it that spares are there in a moment: forking takes longer than anything else."""
+        if self._refilling is None and len(self._spares) < SPARES:
+            loop = asyncio.get_running_loop()
+            self._refilling = loop.call_later(SPARE_DELAY_S, self._refill)
+
+    def _refill(self) -> None:
+        self._refilling = None
+        # Whoever starts a container without a spare tells of it.
+        with contextlib.suppress(PierError, OSError):
+            self._spares.append(self._fork())
+            self._refill_later()
 
     async def reconnect(self, container_id: str, events: KeeperEvents) -> Keeper | None:
         """Find the keeper of a container that an earlier pierd started; None if there is none."""

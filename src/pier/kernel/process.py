@@ -32,6 +32,7 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 # glibc has no wrapper, and the call is older than the common numbering.
 _SYS_keyctl = 250 if os.uname().machine == "x86_64" else 219
 
+_argv: list[int] = []
 _prctl = function(
     "prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong
 )
@@ -107,11 +108,13 @@ def set_title(title: str) -> None:
     """Overwrite argv, so that ps shows `title`; cut to the room that argv takes.
 
     The bounds are arg_start and arg_end of /proc/self/stat (proc(5)). They can only be moved with
-    CAP_SYS_RESOURCE, so whoever wants a long title starts with a padded argv.
+    CAP_SYS_RESOURCE, so whoever wants a long title starts with a padded argv. A fork has the same.
     """
-    with open("/proc/self/stat", "rb") as stat:
-        fields = stat.read().rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])
+    if not _argv:
+        with open("/proc/self/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+        _argv.extend((int(fields[45]), int(fields[46])))
+    start, end = _argv
     ctypes.memmove(
         start, os.fsencode(title)[: end - start - 1].ljust(end - start, b"\0"), end - start
     )

@@ -120,9 +120,11 @@ class Keeper:
         self.marks: Marks | None = None
         self.marks_inside: Marks | None = None
         if self.config.get("trace"):
+            began = time.monotonic_ns()
             from pier.runtime.marks import Marks  # noqa: PLC0415  # rare, as hooks are
 
             self.marks, self.marks_inside = Marks(), Marks()
+            self.marks("trace is set up", began)
         self.mark = self.marks or unmarked
         self.mark("keeper is made")
         self.loop = Loop()
@@ -432,6 +434,9 @@ class Keeper:
 
     def _clear_away(self) -> None:
         """Everybody knows of the end: remove what is left, and let a new start come."""
+        if self.launch is not None and self.launch.mounts_fd >= 0:
+            os.close(self.launch.mounts_fd)
+            self.launch.mounts_fd = -1
         self._remove_cgroup()
         self._run_hooks("poststop", 0)
         self._close_controls()

@@ -56,6 +56,8 @@ class Launch:
         self.stdio = stdio
         self.terminal = terminal
         self.devpts_fd = -1
+        # Holds its mount namespace: taking that down is the keeper's, once the end was told.
+        self.mounts_fd = -1
         self._run_hooks = run_hooks
         # Gets the pidfd and the pid of the process, and the number of its listener.
         self.agent: Callable[[int, int, int], None] | None = None
@@ -125,6 +127,8 @@ class Launch:
             raise StartFailed("too many open files in the keeper", step="console",
                               errno=errno.EMFILE)  # fmt: skip
         self.devpts_fd = fds[0]
+        with contextlib.suppress(OSError):
+            self.mounts_fd = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         if self.terminal:
             self.stdio.master = fds[1]
 
@@ -134,7 +138,7 @@ class Launch:
         os.waitpid(self.pid, 0)
         self.sync.close()
         self.stdio.close()
-        for fd in (self.pidfd, self.devpts_fd):
+        for fd in (self.pidfd, self.devpts_fd, self.mounts_fd):
             if fd >= 0:
                 os.close(fd)
 

@@ -22,9 +22,9 @@ class Marks:
             os.ftruncate(self.fd, SIZE)
         self._memory = mmap.mmap(self.fd, SIZE)
 
-    def __call__(self, phase: str) -> None:
-        """Begin a phase. What finds no room is dropped."""
-        line = f"{time.monotonic_ns()} {phase}\n".encode()
+    def __call__(self, phase: str, at_ns: int = 0) -> None:
+        """Begin a phase, now or at another time. What finds no room is dropped."""
+        line = f"{at_ns or time.monotonic_ns()} {phase}\n".encode()
         if self._memory.tell() + len(line) < SIZE:
             self._memory.write(line)
 

@@ -24,6 +24,7 @@ import json
 import os
 import signal
 import socket
+import time
 
 from pier.kernel import namespaces as ns
 from pier.kernel.cgroups import Cgroup, Hierarchies
@@ -160,10 +161,13 @@ def _take_container(
 ) -> Init:  # fmt: skip
     mark: Callable[[str], None] = unmarked
     if packet["marks"]:
+        began = time.monotonic_ns()
         from pier.runtime.marks import Marks  # noqa: PLC0415  # rare, and memory of every keeper
 
-        mark = Marks(fds[-1])
-        mark("bundle is read")
+        marks = Marks(fds[-1])
+        marks("trace is set up", began)
+        mark = marks
+    mark("bundle is read")
     bundle: str = packet["bundle"]
     with open(os.path.join(bundle, "config.json"), "rb") as file:
         spec: Spec = json.load(file)

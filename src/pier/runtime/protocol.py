@@ -6,11 +6,12 @@ happens on its own carries "ev". Nothing here blocks for ever: sockets are non-b
 time-out set by their owner.
 
     pierd → zygote
-        {"op": "keep", "seq": n, "bundle": dir}  + [the keeper's channel]
+        {"op": "fork", "seq": n}  + [the keeper's channel]
     zygote → pierd
         {"re": n, "pid": keeper}   |   {"re": n, "error": {…}}
 
     pierd → keeper (the channel, or a connection to keeper.sock after pierd was restarted)
+        {"op": "keep", "bundle": dir}             the channel's first, perhaps long after the fork
         {"op": "attach", "seq", "stdin", "stdout", "stderr", "detach_keys", "pending"}  + [client]
         {"op": "start", "seq"}                    answer {"re", "pid", "marks"?, "marks_inside"?}
         {"op": "exec", "seq", "exec": id, "config": ExecConfig,

@@ -8,7 +8,6 @@ It has loaded what a keeper needs and nothing else, so that a fork is all that a
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import gc
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 TITLE_ROOM = 160
 SOCKET_FD = 3
-SPARES = 2
-SPARE_DELAY_S = 0.02
 
 
 def spawn(sock: socket.socket, log_fd: int) -> int:
@@ -85,39 +82,8 @@ def _exec_zygote(exe_fd: int, args: list[str], sock_fd: int, log_fd: int) -> Non
         os._exit(127)
 
 
-class Spare:
-    """A keeper that was forked ahead and waits for its container at the other end of `sock`."""
-
-    def __init__(self, hierarchies: Hierarchies) -> None:
-        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                self.sock.close()
-                _wait_for_container(theirs, hierarchies)
-        except OSError:
-            self.sock.close()
-            raise
-        finally:
-            theirs.close()
-
-    def give(self, packet: protocol.Packet, fds: list[int]) -> bool:
-        """Hand a container over; False when the spare was killed meanwhile."""
-        try:
-            protocol.send(self.sock, packet, tuple(fds))
-        except OSError:
-            return False
-        finally:
-            self.sock.close()
-        return True
-
-
 def main() -> None:
-    """Give each request a keeper, until pierd closes the socket.
-
-    A fork with all its copied page tables and pages takes longer than anything else in a start, so
-    it is done ahead: spares are forked when nothing was asked for a moment.
-    """
+    """Fork a keeper for each request, until pierd closes the socket."""
     sock = socket.socket(fileno=SOCKET_FD)
     close_range(SOCKET_FD + 1)
     prctl(PR_SET_DUMPABLE, 0)
@@ -132,17 +98,9 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-    spares: list[Spare] = []
-    with contextlib.suppress(OSError):
-        spares.extend(Spare(hierarchies) for _ in range(SPARES))
     while True:
-        sock.settimeout(None if len(spares) == SPARES else SPARE_DELAY_S)
         try:
             received = protocol.receive(sock)
-        except TimeoutError:
-            with contextlib.suppress(OSError):
-                spares.append(Spare(hierarchies))
-            continue
         except ValueError:
             continue
         if received is None:
@@ -150,7 +108,7 @@ def main() -> None:
         packet, fds = received
         answer: protocol.Packet
         try:
-            answer = {"pid": _give(spares, packet, fds, hierarchies)}
+            answer = {"pid": _fork_keeper(fds, hierarchies)}
         except OSError as exc:
             # No memory or process numbers left: the channel is closed below, which pierd sees.
             answer = {"error": protocol.failure("fork", exc)}
@@ -162,31 +120,23 @@ def main() -> None:
             return
 
 
-def _give(
-    spares: list[Spare], packet: protocol.Packet, fds: list[int], hierarchies: Hierarchies
-) -> int:
-    """Give a container to a keeper, a new one if there is no spare; return the keeper's pid.
-
-    Raises OSError when no keeper can be forked, or a new one does not live to take it.
-    """
-    while spares:
-        spare = spares.pop()
-        if spare.give(packet, fds):
-            return spare.pid
-    spare = Spare(hierarchies)
-    if not spare.give(packet, fds):
-        raise OSError(errno.EPIPE, "the new keeper ended at once")
-    return spare.pid
+def _fork_keeper(fds: list[int], hierarchies: Hierarchies) -> int:
+    """Fork a keeper whose channel is the one descriptor in `fds`; return its pid. Raises OSError."""
+    if len(fds) != 1:
+        raise OSError(errno.EINVAL, "a keeper needs one channel")
+    pid = os.fork()
+    if pid == 0:
+        _wait_for_container(fds[0], hierarchies)
+    return pid
 
 
-def _wait_for_container(sock: socket.socket, hierarchies: Hierarchies) -> NoReturn:
+def _wait_for_container(channel_fd: int, hierarchies: Hierarchies) -> NoReturn:
     """In the fork: be a keeper, and end."""
     code = 1
     try:
-        # The zygote's own end of this and of other spares' sockets must not keep them open.
-        os.dup2(sock.fileno(), SOCKET_FD)
-        sock.detach()
-        sock = socket.socket(fileno=SOCKET_FD)
+        # The zygote's own end of this and of other keepers' channels must not keep them open.
+        os.dup2(channel_fd, SOCKET_FD, inheritable=False)
+        channel = socket.socket(fileno=SOCKET_FD)
         close_range(SOCKET_FD + 1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
@@ -194,14 +144,12 @@ def _wait_for_container(sock: socket.socket, hierarchies: Hierarchies) -> NoRetu
         set_title("pier keeper (spare)")
         ready = Ready()
         ready.prepare(hierarchies)
-        received = protocol.receive(sock)
+        received = protocol.receive(channel)
         if received is not None:
-            packet, fds = received
-            sock.close()
-            bundle = packet["bundle"]
+            bundle = received[0]["bundle"]
             set_title(f"pier keeper {os.path.basename(bundle)}")
             keeper = make_keeper(bundle, hierarchies, ready)
-            keeper.run(socket.socket(fileno=fds[0]))
+            keeper.run(channel)
         code = 0
     except BaseException:  # noqa: BLE001  # the fork must not become a second zygote
         sys.excepthook(*sys.exc_info())
