@@ -123,10 +123,13 @@ def open_tree(dirfd: int, path: str, flags: int) -> int:
     return syscall("open_tree", SYS_open_tree, dirfd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC)
 
 
-def move_mount(mount_fd: int, target_fd: int) -> None:
-    """Attach the detached mount `mount_fd` on the file or directory that `target_fd` refers to."""
-    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-    syscall("move_mount", SYS_move_mount, mount_fd, b"", target_fd, b"", flags)
+def move_mount(mount_fd: int, target_fd: int, name: str = "") -> None:
+    """Attach the detached mount `mount_fd` on the file or directory that `target_fd` refers to.
+
+    With `name`, on what is called so in that directory; a link is not followed.
+    """
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if name else MOVE_MOUNT_T_EMPTY_PATH)
+    syscall("move_mount", SYS_move_mount, mount_fd, b"", target_fd, os.fsencode(name), flags)
 
 
 def mount_setattr(

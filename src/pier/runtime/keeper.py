@@ -30,6 +30,7 @@ from pier.kernel.process import status_code
 from pier.kernel.pty import set_window_size
 from pier.runtime import protocol
 from pier.runtime.attach import STDOUT
+from pier.runtime.bundle import read_json
 from pier.runtime.jsonlog import JsonLog
 from pier.runtime.launch import Launch, launch_exec, launch_init
 from pier.runtime.loop import EPOLLIN, Loop
@@ -113,10 +114,8 @@ class Keeper:
         self.bundle = bundle
         self.hierarchies = hierarchies
         self.ready = ready
-        with open(os.path.join(bundle, "config.json"), "rb") as file:
-            self.spec: Spec = json.load(file)
-        with open(os.path.join(bundle, "keeper.json"), "rb") as file:
-            self.config: KeeperConfig = json.load(file)
+        self.spec: Spec = read_json(bundle, "config.json")
+        self.config: KeeperConfig = read_json(bundle, "keeper.json")
         self.marks: Marks | None = None
         self.marks_inside: Marks | None = None
         if self.config.get("trace"):

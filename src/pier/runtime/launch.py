@@ -19,6 +19,7 @@ from pier.kernel import overlay, pty
 from pier.kernel.cgroups import Cgroup, Hierarchies
 from pier.kernel.process import clone3, join_session_keyring
 from pier.runtime import protocol
+from pier.runtime.bundle import read_filter
 from pier.runtime.exec import Exec
 from pier.runtime.gate import Gate
 from pier.runtime.init import Init, root_target
@@ -181,7 +182,7 @@ def launch_init(  # noqa: C901, PLR0913, PLR0915  # a sequence, whose order matt
         useless = run_hooks is not None or joined_user is not None
         left = ready.take(0 if useless else flags)
         flags = flags if useless else left
-    bpf = _read(config["seccomp_bpf"])
+    bpf = read_filter(config["seccomp_bpf"])
     overlay_fd = _mount_for_user_namespace(config) if own_user_namespace else -1
     resources = spec.get("linux", {}).get("resources", {})
     born_inside = _born_inside(hierarchies)
@@ -347,7 +348,7 @@ def launch_exec(  # noqa: PLR0913  # what an exec is made of
     Raises StartFailed, and OSError when the keeper itself is short of something; no descriptor
     is left open then.
     """
-    bpf = _read(config["seccomp_bpf"])
+    bpf = read_filter(config["seccomp_bpf"])
     cgroup_fd = cgroup.open_fd() if _born_inside(hierarchies) else None
     try:
         stdio, ours = _exec_stdio(config, devpts_fd, inherits=inherited is not None)
@@ -586,16 +587,6 @@ def _write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def _read(path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as exc:
-        raise StartFailed(str(exc), step="seccomp", errno=exc.errno or 0) from exc
 
 
 def _close_all(stdio: tuple[int, ...] | None, *others: int | None) -> None:

@@ -56,6 +56,9 @@ ALLOWED_IN_PROC = frozenset(
     )
 )
 PROC_ROOT_INO = 1
+PLAIN = mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC
+# What is made ahead for the hierarchies of cgroup v1, in place of a `key`.
+CGROUP_ROOT = "cgroup"
 
 
 class Options:
@@ -163,7 +166,7 @@ def attach(
             root.late_fds.append(os.dup(mount_fd))
         _attach_file_or_directory(root, mount_fd, destination)
     elif fstype in ("cgroup", "cgroup2"):
-        _attach_cgroup(root, destination, options, hierarchies, cgroup)
+        _attach_cgroup(root, destination, options, hierarchies, cgroup, made)
     else:
         return _attach_new(root, entry, fstype, options, late=bool(late_flags))
     return None
@@ -372,8 +375,9 @@ def _remount(root: Root, destination: str, options: Options) -> None:
 
 
 def _attach_cgroup(
-    root: Root, destination: str, options: Options, hierarchies: Hierarchies, cgroup: str | None
-) -> None:
+    root: Root, destination: str, options: Options, hierarchies: Hierarchies, cgroup: str | None,
+    made: dict[str, int] | None,
+) -> None:  # fmt: skip
     """Show the container's own cgroups at `destination`.
 
     cgroup v2 is one mount. On v1 a tmpfs holds the container's directory of each hierarchy, bound:
@@ -389,32 +393,43 @@ def _attach_cgroup(
         mnt.mount_setattr(host_fd, mnt.MOUNT_ATTR_RDONLY, recursive=True)
         _attach_file_or_directory(root, host_fd, destination)
         return
-    plain = mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC
-    readonly = options.attr_set & mnt.MOUNT_ATTR_RDONLY
-    homes = {os.path.basename(h.mount): h.mount for h in hierarchies.all}
-    directory_fd = -1
-    for kind, target, data in namespace_mounts(hierarchies):
-        if kind == "symlink":
-            os.symlink(data, target, dir_fd=directory_fd)
-            continue
-        if cgroup is not None and kind == "cgroup":
-            mount_fd = mnt.open_tree(mnt.AT_FDCWD, homes[target] + cgroup, mnt.OPEN_TREE_CLONE)
-        else:
-            words = Options(data.split(",")).data if data else ()
-            mount_fd = mnt.new_mount(kind, words, source=kind)
+    attributes = PLAIN | options.attr_set
+    if hierarchies.mode == "v2":
+        mount_fd = mnt.new_mount("cgroup2", source="cgroup2", attributes=attributes)
         try:
-            mnt.mount_setattr(mount_fd, plain | (0 if kind == "tmpfs" else options.attr_set))
-            if directory_fd < 0:
-                root.attach(mount_fd, destination, directory=True)
-                directory_fd = root.open(destination, O_PATH_CLOEXEC | os.O_DIRECTORY)
-            else:
-                # In the tmpfs that we have just made: nobody else has anything in it.
-                os.mkdir(target, 0o755, dir_fd=directory_fd)
-                target_fd = os.open(target, O_PATH_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory_fd)
-                mnt.move_mount(mount_fd, target_fd)
-                os.close(target_fd)
+            root.attach(mount_fd, destination, directory=True)
         finally:
             os.close(mount_fd)
-    if readonly:
-        mnt.mount_setattr(directory_fd, readonly)
-    os.close(directory_fd)
+        return
+    homes = {os.path.basename(h.mount): h.mount for h in hierarchies.all}
+    directory_fd = made.pop(CGROUP_ROOT, -1) if made else -1
+    if directory_fd < 0:
+        directory_fd = make_cgroup_root(hierarchies)
+    try:
+        root.attach(directory_fd, destination, directory=True)
+        for kind, target, data in namespace_mounts(hierarchies):
+            if kind != "cgroup":
+                continue
+            if cgroup is not None:
+                mount_fd = mnt.open_tree(mnt.AT_FDCWD, homes[target] + cgroup, mnt.OPEN_TREE_CLONE)
+            else:
+                mount_fd = mnt.new_mount(kind, Options(data.split(",")).data, source=kind)
+            try:
+                # In the tmpfs that we have made: nobody else has anything in it.
+                mnt.move_mount(mount_fd, directory_fd, target)
+            finally:
+                os.close(mount_fd)
+        mnt.mount_setattr(directory_fd, attributes, recursive=True)
+    finally:
+        os.close(directory_fd)
+
+
+def make_cgroup_root(hierarchies: Hierarchies) -> int:
+    """Make the tmpfs in which the hierarchies of cgroup v1 are mounted; the caller closes it."""
+    mount_fd = mnt.new_mount("tmpfs", (("mode", "755"),), source="tmpfs")
+    for kind, target, data in namespace_mounts(hierarchies):
+        if kind == "symlink":
+            os.symlink(data, target, dir_fd=mount_fd)
+        elif kind == "cgroup":
+            os.mkdir(target, 0o755, dir_fd=mount_fd)
+    return mount_fd

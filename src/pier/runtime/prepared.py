@@ -20,7 +20,6 @@ one ends.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -30,6 +29,7 @@ from pier.kernel import namespaces as ns
 from pier.kernel.cgroups import Cgroup, Hierarchies
 from pier.kernel.process import clone3, close_range, join_session_keyring
 from pier.runtime import mounts, protocol
+from pier.runtime.bundle import read_filter, read_json
 from pier.runtime.init import Init, make_default_devices
 from pier.runtime.process import unmarked
 
@@ -142,7 +142,7 @@ def _wait_for_container(sync: socket.socket, hierarchies: Hierarchies) -> NoRetu
     sync.detach()
     sync = socket.socket(fileno=SYNC_FD)
     close_range(SYNC_FD + 1)
-    made = _make_mounts()
+    made = _make_mounts(hierarchies)
     received = protocol.receive(sync)
     if received is None:
         os._exit(0)
@@ -169,14 +169,9 @@ def _take_container(
         mark = marks
     mark("bundle is read")
     bundle: str = packet["bundle"]
-    with open(os.path.join(bundle, "config.json"), "rb") as file:
-        spec: Spec = json.load(file)
-    with open(os.path.join(bundle, "keeper.json"), "rb") as file:
-        config: KeeperConfig = json.load(file)
-    bpf = None
-    if config["seccomp_bpf"] is not None:
-        with open(config["seccomp_bpf"], "rb") as file:
-            bpf = file.read()
+    spec: Spec = read_json(bundle, "config.json")
+    config: KeeperConfig = read_json(bundle, "keeper.json")
+    bpf = read_filter(config["seccomp_bpf"])
     join_session_keyring(f"_ses.{config['id']}")
     flags: int = packet["flags"]
     return Init(
@@ -196,7 +191,7 @@ def _take_container(
     )
 
 
-def _make_mounts() -> dict[str, int]:
+def _make_mounts(hierarchies: Hierarchies) -> dict[str, int]:
     """Make the usual mounts, detached; those that cannot be made now are left to the start."""
     made: dict[str, int] = {}
     for entry in MOUNTS:
@@ -209,4 +204,6 @@ def _make_mounts() -> dict[str, int]:
         except OSError:
             continue
         made[mounts.key(entry)] = mount_fd
+    with contextlib.suppress(OSError):
+        made[mounts.CGROUP_ROOT] = mounts.make_cgroup_root(hierarchies)
     return made

@@ -32,6 +32,9 @@ class Root:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.late_fds: list[int] = []
+        found = os.fstat(fd)
+        self._identity = (found.st_dev, found.st_ino)
+        self._path: str | None = None
 
     def finish(self) -> None:
         """Make the mounts read-only that had to wait for it."""
@@ -66,7 +69,10 @@ class Root:
         parent_fd = self._make(parent, os.O_PATH | os.O_DIRECTORY, links)
         try:
             try:
-                _create(parent_fd, name, directory=bool(flags & os.O_DIRECTORY))
+                if not flags & os.O_DIRECTORY:
+                    # Itself, which nobody can have put there or replaced since.
+                    return _create_file(parent_fd, name)
+                os.mkdir(name, 0o755, dir_fd=parent_fd)
             except FileExistsError:
                 target = _link_target(parent_fd, name)
                 if target is None:
@@ -80,7 +86,10 @@ class Root:
 
     def path_of(self, fd: int) -> str:
         """The path of a directory below the root, as seen from it."""
-        here = os.readlink(f"/proc/self/fd/{self.fd}")
+        if self._path is None:
+            # Nothing moves it: what stands above it stays as it is until the pivot.
+            self._path = os.readlink(f"/proc/self/fd/{self.fd}")
+        here = self._path
         return "/" + os.readlink(f"/proc/self/fd/{fd}")[len(here) :].lstrip("/")
 
     def attach_plainly(self, mount_fd: int, path: str) -> None:
@@ -89,23 +98,24 @@ class Root:
         Else a link into a shared volume would put procfs where another container can move it
         away before its dangerous parts are covered (CVE-2019-19921, CVE-2023-27561).
         """
-        os.close(self.make_directory(path))
         try:
-            target_fd = openat2(
-                self.fd,
-                os.fsencode(path),
-                os.O_PATH | os.O_DIRECTORY,
-                0,
-                RESOLVE | RESOLVE_NO_SYMLINKS,
-            )
-        except OSError as exc:
-            if exc.errno != errno.ELOOP:
-                raise
-            raise OSError(errno.ELOOP, f"{path} must be mounted on ordinary directory") from exc
+            target_fd = self._open_plainly(path)
+        except FileNotFoundError:
+            os.close(self.make_directory(path))
+            target_fd = self._open_plainly(path)
         try:
             self.attach_at(mount_fd, target_fd, path)
         finally:
             os.close(target_fd)
+
+    def _open_plainly(self, path: str) -> int:
+        flags = os.O_PATH | os.O_DIRECTORY
+        try:
+            return openat2(self.fd, os.fsencode(path), flags, 0, RESOLVE | RESOLVE_NO_SYMLINKS)
+        except OSError as exc:
+            if exc.errno != errno.ELOOP:
+                raise
+            raise OSError(errno.ELOOP, f"{path} must be mounted on ordinary directory") from exc
 
     def attach(self, mount_fd: int, path: str, *, directory: bool) -> None:
         """Attach the detached mount `mount_fd` at `path`, a mount point made if it is missing.
@@ -120,8 +130,8 @@ class Root:
 
     def attach_at(self, mount_fd: int, target_fd: int, path: str) -> None:
         """Attach a detached mount on a target that is open already; `path` is for the message."""
-        here, there = os.fstat(self.fd), os.fstat(target_fd)
-        if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+        there = os.fstat(target_fd)
+        if self._identity == (there.st_dev, there.st_ino):
             raise OSError(errno.EPERM, f"mount at {path}: the root itself is no mount point")
         mnt.move_mount(mount_fd, target_fd)
 
@@ -202,12 +212,9 @@ class Root:
         os.chdir("/")
 
 
-def _create(directory_fd: int, name: str, *, directory: bool) -> None:
-    if directory:
-        os.mkdir(name, 0o755, dir_fd=directory_fd)
-        return
+def _create_file(directory_fd: int, name: str) -> int:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.close(os.open(name, flags, 0o755, dir_fd=directory_fd))
+    return os.open(name, flags, 0o755, dir_fd=directory_fd)
 
 
 def _link_target(directory_fd: int, name: str) -> str | None:
