@@ -110,7 +110,7 @@ def test_a_new_pierd_serves_the_containers_of_the_old_one(engine):
 
 def test_an_exit_while_pierd_was_down(engine):
     pid = run(engine, "short", "sleep 600")
-    removed = run(engine, "removed", "sleep 0.2; exit 1", "--rm")
+    removed = run(engine, "removed", "sleep 1; exit 1", "--rm")
     engine.kill()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not parent(pid) and not parent(removed), "both containers have ended")

@@ -353,6 +353,7 @@ def test_a_killed_prepared_process_is_none(room: Room):
     for spare in spares(room):
         (prepared,) = children(spare)
         os.kill(prepared, signal.SIGKILL)
+        bundles.wait_ended(prepared)
     assert room.sh("echo still") == "still\n"
 
 

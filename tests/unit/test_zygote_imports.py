@@ -6,13 +6,14 @@ import sys
 # The standard library's part, grown on purpose only. What the interpreter loads by itself (-IS)
 # is not listed.
 ALLOWED = {
-    *("array", "collections", "contextlib", "copyreg", "ctypes", "enum", "errno", "fcntl"),
-    *("functools", "gc", "genericpath", "grp", "heapq", "itertools", "json", "keyword", "math"),
-    *("operator", "os", "posixpath", "pwd", "re", "reprlib", "resource", "select"),
-    *("selectors", "signal", "socket", "stat", "struct", "termios", "time", "types"),
-    *("typing", "warnings"),
+    *("ctypes", "errno", "fcntl", "gc", "genericpath", "os", "posixpath", "resource", "select"),
+    *("stat", "struct", "termios", "time", "types"),
 }
-FORBIDDEN = {"asyncio", "logging", "subprocess", "threading", "inspect", "pathlib", "tempfile"}
+# Heavy, or what `pier.kernel.lean` is there to spare.
+FORBIDDEN = {
+    *("asyncio", "logging", "subprocess", "threading", "inspect", "pathlib", "tempfile", "typing"),
+    *("collections", "contextlib", "enum", "functools", "json", "re", "signal", "socket"),
+}
 
 CODE = """
 import sys

@@ -5,12 +5,17 @@ while it still has CAP_SETPCAP, then (PR_SET_KEEPCAPS, setresuid) `capset` and `
 policy: which ones a container may have is decided in `pier.engine`.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
-from collections.abc import Iterable
 
 from pier.kernel.process import PR_SET_KEEPCAPS, prctl
 from pier.kernel.syscalls import call, function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # In the order of their numbers, include/uapi/linux/capability.h.
 NAMES = (

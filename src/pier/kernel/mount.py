@@ -4,9 +4,10 @@ The new calls take descriptors, which is what makes mounting into a hostile root
 resolved once, with openat2, and `move_mount` attaches to that very directory. No policy here.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
-from collections.abc import Iterable
 
 from pier.kernel.syscalls import (
     SYS_fsconfig,
@@ -19,6 +20,10 @@ from pier.kernel.syscalls import (
     function,
     syscall,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MS_RDONLY = 1
 MS_NOSUID = 2

@@ -1,13 +1,18 @@
 """namespaces(7): the CLONE_NEW* flags, unshare(2), setns(2), names, and lo in a new network."""
 
+from __future__ import annotations
+
 import ctypes
 import fcntl
 import os
-import socket
 import struct
-from collections.abc import Mapping
 
+from pier.kernel.lean import socket
 from pier.kernel.syscalls import call, function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -88,7 +93,10 @@ def enter_new_time(offsets: Mapping[str, tuple[int, int]]) -> None:
 
 def bring_loopback_up() -> None:
     """Set lo up in this network namespace, which gives it 127.0.0.1 and ::1; netdevice(7)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
         request = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH22x", b"lo", 0))
         flags = struct.unpack_from("16sH", request)[1]
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | IFF_UP))
+    finally:
+        sock.close()

@@ -1,9 +1,11 @@
 """overlayfs: make an overlay out of any number of layers (kernel Documentation, overlayfs.rst)."""
 
-import contextlib
+from __future__ import annotations
+
 import errno
 import os
 
+from pier.kernel.lean import suppress
 from pier.kernel.mount import AT_FDCWD, OPEN_TREE_CLONE, mount, new_mount, open_tree
 
 # A container's layer is turned into a tar by walking it: directories must not be renamed by a
@@ -105,7 +107,7 @@ def _forget_volatile(work: str) -> None:
     had it are gone, so it can only be that of this boot.
     """
     mark = os.path.join(work, "work", "incompat", "volatile")
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(os.path.join(mark, "dirty"))
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.rmdir(mark)

@@ -1,10 +1,12 @@
 """Processes: clone3(2), prctl(2), close_range(2), session keyrings, and a process's title."""
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
-import signal
 
+from pier.kernel.lean import signal
 from pier.kernel.syscalls import (
     SYS_clone3,
     SYS_close_range,

@@ -12,13 +12,13 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
 
 from pier.kernel.process import prctl
 from pier.kernel.syscalls import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 LIBRARY = "libseccomp.so.2"

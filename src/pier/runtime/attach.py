@@ -6,14 +6,17 @@ a long queue makes the owner stop reading the container's output (`Streams`), as
 pipe would.
 """
 
-import contextlib
-import os
-import socket
-import time
-from collections import deque
-from collections.abc import Callable
+from __future__ import annotations
 
+import os
+import time
+
+from pier.kernel.lean import deque, socket, suppress
 from pier.runtime.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STDOUT = 1
 STDERR = 2
@@ -40,7 +43,7 @@ class Client:
         detach_keys: bytes,
         on_input: Callable[[bytes], bool] | None,
         on_drained: Callable[[], None],
-        on_end: Callable[["Client", bool], None],
+        on_end: Callable[[Client, bool], None],
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -111,7 +114,7 @@ class Client:
             self._on_input(b"")
         self._loop.forget(self._sock.fileno())
         # Other copies of the descriptor may live in pierd for a moment: the end must show now.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
         self._on_end(self, detached)

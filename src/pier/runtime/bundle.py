@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from pier.errors import StartFailed
+from pier.kernel.lean import json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

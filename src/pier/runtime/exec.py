@@ -8,12 +8,11 @@ see it: it is not dumpable, opens no path of the container's before its rights a
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
 
 from pier.kernel import namespaces as ns
 from pier.kernel import pty
 from pier.kernel.cgroups import Cgroup
+from pier.kernel.lean import socket
 from pier.runtime import protocol
 from pier.runtime.init import take_stdio
 from pier.runtime.process import (
@@ -31,6 +30,7 @@ from pier.runtime.spec import ExecConfig, Linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 # The user namespace comes first, and the pid namespace came with the clone.

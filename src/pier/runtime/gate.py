@@ -14,9 +14,11 @@ The gate is a listening socket in the container's state directory. Init holds th
 of it when it waits, so a connection that is refused says that there is nobody to start any more.
 """
 
-import os
-import socket
+from __future__ import annotations
 
+import os
+
+from pier.kernel.lean import accept, socket
 from pier.runtime import protocol
 
 NAME = "start.sock"
@@ -57,7 +59,7 @@ class Gate:
         if protocol.receive(sync) is None:
             os._exit(1)
         sync.close()
-        connection, _ = self.listener.accept()
+        connection = accept(self.listener)
         self.listener.close()
         return connection
 

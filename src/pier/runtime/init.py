@@ -18,18 +18,15 @@ Nothing here returns to the keeper's loop: `run` ends in execve or _exit.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import signal
-import socket
 import stat
-from collections.abc import Callable
 
 from pier.kernel import mount as mnt
 from pier.kernel import namespaces as ns
 from pier.kernel import overlay, pty
 from pier.kernel.cgroups import Cgroup, Hierarchies
+from pier.kernel.lean import signal, socket, suppress
 from pier.kernel.openat2 import (
     RESOLVE_BENEATH,
     RESOLVE_NO_SYMLINKS,
@@ -56,6 +53,7 @@ from pier.runtime.spec import Device, KeeperConfig, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
@@ -413,7 +411,7 @@ class Init:
         """
         dev_fd = root.make_directory("/dev")
         try:
-            with contextlib.suppress(FileExistsError):
+            with suppress(FileExistsError):
                 flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 os.close(os.open("console", flags, 0o620, dir_fd=dev_fd))
             target_fd = os.open("console", O_PATH_CLOEXEC | os.O_NOFOLLOW, dir_fd=dev_fd)
@@ -532,7 +530,7 @@ def make_default_devices(dev_fd: int, root: Root | None = None) -> None:
         _make_node(root, dev_fd, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
     for name, target in DEV_LINKS:
         # What the image has there by that name is left, as runc does.
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             os.symlink(target, name, dir_fd=dev_fd)
     os.umask(previous)
 

@@ -15,9 +15,12 @@ With `attributes` every record has them, as Docker's with labels, env or tag do:
     {"log":"…\n","stream":"stdout","attrs":{"app":"web"},"time":"…"}
 """
 
+from __future__ import annotations
+
 import os
 import time
-from json.encoder import encode_basestring
+
+from pier.kernel.lean import encode_basestring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ class JsonLog:
         max_file: int,
         *,
         compress: bool = False,
-        attributes: "Mapping[str, str] | None" = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self.max_size = max_size
@@ -182,7 +185,7 @@ class JsonLog:
         return f"{self._second_text}.{fraction}Z" if fraction else f"{self._second_text}Z"
 
 
-def _encoded(attributes: "Mapping[str, str]") -> str:
+def _encoded(attributes: Mapping[str, str]) -> str:
     pairs = (
         f"{encode_basestring(key)}:{encode_basestring(value)}"
         for key, value in sorted(attributes.items())

@@ -16,16 +16,12 @@ both end with the machine; a rename is what a killed process cannot tear.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import socket
 import time
-from collections.abc import Callable, Mapping
 
 from pier.errors import StartFailed
 from pier.kernel.cgroups import Cgroup, Hierarchies
+from pier.kernel.lean import accept, json, signal, socket, suppress
 from pier.kernel.process import status_code
 from pier.kernel.pty import set_window_size
 from pier.runtime import protocol
@@ -42,13 +38,14 @@ from pier.runtime.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pier.runtime.marks import Marks
 
-MISSED_EXECS = 100
+    Handler = Callable[["Control", Packet, list[int]], Packet | None]
 
-Handler = Callable[["Control", Packet, list[int]], Packet | None]
+MISSED_EXECS = 100
 
 
 class Control:
@@ -473,7 +470,7 @@ class Keeper:
         self.loop.watch(self.oom_fd, EPOLLIN, self._oom)
 
     def _oom(self, _events: int) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             os.read(self.oom_fd, 4096)
         # memory.events of cgroup v2 changes for other reasons too; Docker's event is about kills.
         if self.cgroup.oom_kills() > 0:
@@ -517,7 +514,7 @@ class Keeper:
     def _accept(self, _events: int) -> None:
         assert self.listener is not None
         try:
-            sock, _ = self.listener.accept()
+            sock = accept(self.listener)
         except OSError:
             return
         self.controls.append(Control(self, sock))
@@ -584,7 +581,7 @@ def attachment(packet: Packet) -> dict[str, Any]:
 
 def complain(exc: Exception | str) -> None:
     """Into pierd's log, which is our stderr."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.write(2, f"pier keeper {os.getpid()}: {exc}\n".encode())
 
 

@@ -6,17 +6,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
-import socket
-from collections.abc import Callable, Iterator
 
 from pier.errors import StartFailed
 from pier.kernel import namespaces as ns
 from pier.kernel import overlay, pty
 from pier.kernel.cgroups import Cgroup, Hierarchies
+from pier.kernel.lean import signal, socket, suppress
 from pier.kernel.process import clone3, join_session_keyring
 from pier.runtime import protocol
 from pier.runtime.bundle import read_filter
@@ -31,6 +28,7 @@ from pier.runtime.stdio import Stdio, make_stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from pier.runtime.marks import Marks
@@ -117,7 +115,7 @@ class Launch:
         if self.agent is None:
             raise StartFailed("nobody listens for this filter", step="seccomp")
         self.agent(self.pidfd, self.pid, number)
-        with contextlib.suppress(BrokenPipeError):
+        with suppress(BrokenPipeError):
             protocol.send(self.sync, {"passed": True})
 
     def _keep(self, fds: list[int]) -> None:
@@ -128,7 +126,7 @@ class Launch:
             raise StartFailed("too many open files in the keeper", step="console",
                               errno=errno.EMFILE)  # fmt: skip
         self.devpts_fd = fds[0]
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.mounts_fd = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         if self.terminal:
             self.stdio.master = fds[1]
@@ -219,8 +217,14 @@ def launch_init(  # noqa: C901, PLR0913, PLR0915  # a sequence, whose order matt
         ).run()
 
     mark("clone3")
-    with _around(own_user_namespace, spec, root_target(spec, config, bundle), entered):
-        pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child, user_namespace=joined_user)
+    if own_user_namespace:
+        from pier.runtime import userns  # noqa: PLC0415  # rare
+
+        # In what it could not reach from in there.
+        with userns.around(root_target(spec, config, bundle), spec, entered):
+            pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child, user_namespace=joined_user)
+    else:
+        pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child)
     mark("after the clone")
     child_sync.close()
     if gate is not None:
@@ -477,37 +481,6 @@ def _open_sources(spec: Spec, bundle: str) -> dict[int, int]:
     from pier.runtime import sources  # noqa: PLC0415  # rare, and the zygote's memory is every keeper's
 
     return sources.open_all(spec, bundle, in_user_namespace=in_user_namespace)
-
-
-@contextlib.contextmanager
-def _around(
-    own_user_namespace: bool,
-    spec: Spec,
-    directory: str,
-    entered: set[str],
-) -> Iterator[None]:
-    """Where a process with a user namespace is cloned: in what it could not reach from in there."""
-    if not own_user_namespace:
-        yield
-        return
-    from pier.runtime import userns  # noqa: PLC0415  # rare
-
-    with _directory(directory), userns.inside(spec, entered):
-        yield
-
-
-@contextlib.contextmanager
-def _directory(path: str) -> Iterator[None]:
-    """Work in `path` for a while, which a child born meanwhile does too, whatever it may reach."""
-    here_fd = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    try:
-        os.chdir(path)
-        yield
-    except FileNotFoundError as exc:
-        raise StartFailed(str(exc), step="rootfs", errno=errno.ENOENT) from exc
-    finally:
-        os.fchdir(here_fd)
-        os.close(here_fd)
 
 
 def _namespaces(spec: Spec, *, alone: bool) -> tuple[int, str | None]:

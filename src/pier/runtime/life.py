@@ -147,7 +147,7 @@ def start(container: Container, spec: "Spec | None" = None) -> None:
         connection = gate.connect(container.directory)
     except ConnectionRefusedError:
         raise Conflict("cannot start a container that has stopped") from None
-    with connection:
+    with contextlib.closing(connection):
         # As soon as it was let go it counts as started.
         os.unlink(os.path.join(container.directory, gate.NAME))
         try:

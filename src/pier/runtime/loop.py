@@ -3,17 +3,23 @@
 asyncio would do, and add 5.2 MB to the 6.5 MB that a zygote holds.
 """
 
-import heapq
+from __future__ import annotations
+
 import select
 import time
-from collections.abc import Callable
+
+from pier.kernel.lean import heappop, heappush
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Callback = Callable[[int], None]
 
 EPOLLIN = select.EPOLLIN
 EPOLLOUT = select.EPOLLOUT
 EPOLLHUP = select.EPOLLHUP
 EPOLLERR = select.EPOLLERR
-
-Callback = Callable[[int], None]
 
 
 class Loop:
@@ -46,7 +52,7 @@ class Loop:
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` once, in `delay_s` seconds."""
         self._timer_count += 1
-        heapq.heappush(self._timers, (time.monotonic() + delay_s, self._timer_count, callback))
+        heappush(self._timers, (time.monotonic() + delay_s, self._timer_count, callback))
 
     def run(self) -> None:
         """Run until `running` is False."""
@@ -58,7 +64,7 @@ class Loop:
                 if callback is not None and fd not in self._forgotten:
                     callback(events)
             while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
+                heappop(self._timers)[2]()
 
     def _timeout(self) -> float:
         return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1

@@ -19,14 +19,12 @@ one ends.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
 import time
 
 from pier.kernel import namespaces as ns
 from pier.kernel.cgroups import Cgroup, Hierarchies
+from pier.kernel.lean import signal, socket, suppress
 from pier.kernel.process import clone3, close_range, join_session_keyring
 from pier.runtime import mounts, protocol
 from pier.runtime.bundle import read_filter, read_json
@@ -118,7 +116,7 @@ class Prepared:
     def discard(self) -> None:
         """Let the process end, and reap it."""
         self.sync.close()
-        with contextlib.suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(self.pidfd)
@@ -204,6 +202,6 @@ def _make_mounts(hierarchies: Hierarchies) -> dict[str, int]:
         except OSError:
             continue
         made[mounts.key(entry)] = mount_fd
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         made[mounts.CGROUP_ROOT] = mounts.make_cgroup_root(hierarchies)
     return made

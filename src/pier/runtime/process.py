@@ -10,19 +10,23 @@ The order is the point (credentials(7), capabilities(7), seccomp(2)):
     execve                      found on the container's PATH, as the user
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import resource
-import signal
-import socket
 import stat
 import sys
-from collections.abc import Callable, Iterable
 
 from pier.kernel import capabilities, seccomp
+from pier.kernel.lean import signal, socket
 from pier.kernel.process import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
 from pier.runtime import users
 from pier.runtime.spec import Linux, Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 # What Python and the zygote ignore, and whoever was started by nohup(1): a program expects the
 # defaults (signal(7), execve(2)).

@@ -38,16 +38,17 @@ JSON as latin-1 text ("detach_keys", "pending": what the client had already sent
 
 from __future__ import annotations
 
-import array
-import json
 import os
-import socket
+import struct
+
+from pier.kernel.lean import json, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 MAX_FDS = 16
+FD_BYTES = 4
 # A socket's buffer takes some 200 KiB, an exec's arguments and environment may have 2 MiB. What is
 # received into is small enough to come from the heap: larger buffers are mapped, and faulted in,
 # anew for every packet.
@@ -75,7 +76,7 @@ def send(sock: socket.socket, packet: Packet, fds: tuple[int, ...] = ()) -> None
     if len(data) > SPILL_BYTES:
         _send_spilled(sock, data, fds)
         return
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _pack(fds))] if fds else []
     sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
 
 
@@ -91,7 +92,12 @@ def _send_spilled(sock: socket.socket, data: bytes, fds: tuple[int, ...]) -> Non
         os.close(spill_fd)
 
 
-def _read_spilled(fds: array.array[int], size: object) -> Any:
+def _pack(fds: tuple[int, ...]) -> bytes:
+    # `array` would do the same, and bring in `collections`.
+    return struct.pack(f"{len(fds)}i", *fds)
+
+
+def _read_spilled(fds: list[int], size: object) -> Any:
     if not fds or not isinstance(size, int) or not 0 < size <= MAX_SPILLED:
         return None
     spill_fd = fds.pop()
@@ -107,14 +113,14 @@ def receive(sock: socket.socket) -> tuple[Packet, list[int]] | None:
     None at end of file. Raises BlockingIOError when there is none now, ValueError for a packet
     that is not a JSON object or was cut.
     """
-    size = array.array("i").itemsize * MAX_FDS
+    size = FD_BYTES * MAX_FDS
     data, ancillary, flags, _ = sock.recvmsg(
         MAX_PACKET, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC
     )
-    fds = array.array("i")
+    fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+            fds.extend(struct.unpack_from(f"{len(payload) // FD_BYTES}i", payload))
     if not data:
         for fd in fds:
             os.close(fd)
@@ -129,7 +135,7 @@ def receive(sock: socket.socket) -> tuple[Packet, list[int]] | None:
         for fd in fds:
             os.close(fd)
         raise ValueError("malformed packet")  # noqa: TRY004  # the value came over a wire
-    return packet, list(fds)
+    return packet, fds
 
 
 def failure(step: str, exc: Exception) -> Packet:

@@ -7,11 +7,13 @@ mounts meanwhile. Network namespaces are pierd's to make ahead, which gives them
 (`network.namespaces`).
 """
 
-import contextlib
+from __future__ import annotations
+
 import os
 
 from pier.kernel import namespaces as ns
 from pier.kernel.cgroups import Hierarchies
+from pier.kernel.lean import suppress
 from pier.runtime.prepared import Prepared
 
 KINDS = ("ipc", "uts")
@@ -41,7 +43,7 @@ class Ready:
         """Clone a container's first process too, where it can be of use: see `prepared`."""
         freezer = hierarchies.home("freezer")
         if self._host and hierarchies.all and (freezer is None or freezer.version == 1):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self.process = Prepared(hierarchies)
 
     def take(self, flags: int) -> int:

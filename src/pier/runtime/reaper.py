@@ -5,10 +5,11 @@ does for Docker. It is a fork of the keeper that never executes anything, so no 
 brought into the container; it holds nothing open and is not dumpable.
 """
 
-import os
-import signal
-import socket
+from __future__ import annotations
 
+import os
+
+from pier.kernel.lean import signal, socket
 from pier.kernel.process import close_range, set_name, set_title, status_code
 
 # Signals about the receiver itself: faults, stops of the terminal, and the child's own end.

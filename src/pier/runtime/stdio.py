@@ -1,11 +1,13 @@
 """The pipes or the terminal between a keeper and a process of its container."""
 
-import contextlib
+from __future__ import annotations
+
 import fcntl
 import os
 
 from pier.errors import StartFailed
 from pier.kernel import pty
+from pier.kernel.lean import suppress
 from pier.runtime.spec import Process
 
 PIPE_SIZE = 1 << 18
@@ -70,6 +72,6 @@ def make_stdio(
 def _wide_pipe() -> tuple[int, int]:
     """A pipe that takes more than the usual 64 KiB, if the user's allowance has room for it."""
     read_end, write_end = os.pipe()
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         fcntl.fcntl(write_end, F_SETPIPE_SZ, PIPE_SIZE)
     return read_end, write_end

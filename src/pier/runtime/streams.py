@@ -1,14 +1,19 @@
 """A process's output and input, joined to its log and to the clients that are attached to it."""
 
+from __future__ import annotations
+
 import errno
 import os
-import socket
-from collections.abc import Callable
 
+from pier.kernel.lean import socket
 from pier.runtime.attach import STDERR, STDOUT, Client, Input, LogSender
 from pier.runtime.jsonlog import JsonLog
 from pier.runtime.loop import EPOLLIN, Loop
 from pier.runtime.stdio import PIPE_SIZE, Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READ_BYTES = 1 << 16
 NAMES = {STDOUT: "stdout", STDERR: "stderr"}

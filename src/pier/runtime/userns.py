@@ -97,6 +97,24 @@ def become_root() -> None:
 
 
 @contextlib.contextmanager
+def around(directory: str, spec: "Spec", entered: set[str]) -> Iterator[None]:
+    """Be for a while where a process with a user namespace is cloned; `entered` as for `inside`.
+
+    That is in `directory`, in which a child born meanwhile works too, whatever it may reach.
+    """
+    here_fd = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.chdir(directory)
+        with inside(spec, entered):
+            yield
+    except FileNotFoundError as exc:
+        raise StartFailed(str(exc), step="rootfs", errno=errno.ENOENT) from exc
+    finally:
+        os.fchdir(here_fd)
+        os.close(here_fd)
+
+
+@contextlib.contextmanager
 def inside(spec: "Spec", entered: set[str]) -> Iterator[None]:
     """Be for a while in the namespaces that a container with a user namespace joins by path.
 

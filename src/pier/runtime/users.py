@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 PASSWD_PATH = "/etc/passwd"  # noqa: S105  # a file's name
 GROUP_PATH = "/etc/group"

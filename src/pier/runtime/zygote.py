@@ -11,14 +11,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import gc
-import json
 import os
-import signal
-import socket
 import sys
 
 from pier.kernel import mount as mnt
 from pier.kernel.cgroups import Hierarchies, detect
+from pier.kernel.lean import json, signal, socket
 from pier.kernel.process import PR_SET_DUMPABLE, close_range, prctl, set_name, set_title
 from pier.runtime import protocol
 from pier.runtime.keeper import make_keeper

@@ -1,8 +1,9 @@
 """One cgroup in every hierarchy of the host: its life from `create` to `remove`."""
 
+from __future__ import annotations
+
 import errno
 import os
-import signal
 import time
 
 from pier.kernel.cgroups import (
@@ -19,6 +20,7 @@ from pier.kernel.cgroups import (
 from pier.kernel.cgroups.files import apply, unsupported, write
 from pier.kernel.cgroups.hierarchies import Hierarchies, Hierarchy
 from pier.kernel.cgroups.snapshot import collect
+from pier.kernel.lean import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Cgroup:
 
     # -- life ----------------------------------------------------------------------------------
 
-    def create(self, resources: "Mapping[str, Any]") -> None:
+    def create(self, resources: Mapping[str, Any]) -> None:
         """Make the directories, and their parents, and apply the limits (OCI linux.resources).
 
         Idempotent. Raises OSError EOPNOTSUPP, naming the controller, when a limit needs one that
@@ -81,7 +83,7 @@ class Cgroup:
             fresh = fresh and new
         self._apply(resources, fresh=fresh, failed=failed)
 
-    def update(self, resources: "Mapping[str, Any]") -> None:
+    def update(self, resources: Mapping[str, Any]) -> None:
         """Change limits of a living cgroup; what is absent stays as it is. Raises as `create`."""
         self._apply(resources, fresh=False, failed={})
 
@@ -191,7 +193,7 @@ class Cgroup:
 
     # -- observation ---------------------------------------------------------------------------
 
-    def stats(self) -> "Stats":
+    def stats(self) -> Stats:
         """Return what the controllers count, see `Stats`.
 
         Raises FileNotFoundError when the cgroup does not exist in any hierarchy.
@@ -236,7 +238,7 @@ class Cgroup:
         home = self._home("freezer")
         return home.mount + self.path, home.version
 
-    def _needs_v2(self, resources: "Mapping[str, Any]") -> bool:
+    def _needs_v2(self, resources: Mapping[str, Any]) -> bool:
         """Tell whether the v2 directory is needed; always so where freezing is done with it."""
         v2 = self._hierarchies.v2
         if v2 is self._hierarchies.home("freezer"):
@@ -249,7 +251,7 @@ class Cgroup:
         )
 
     def _apply(
-        self, resources: "Mapping[str, Any]", *, fresh: bool, failed: dict[str, OSError]
+        self, resources: Mapping[str, Any], *, fresh: bool, failed: dict[str, OSError]
     ) -> None:
         for name, controller in _CONTROLLERS:
             home = self._hierarchies.home(name)
@@ -271,7 +273,7 @@ class Cgroup:
         self._apply_devices(resources, fresh=fresh)
         self._apply_unified(resources)
 
-    def _apply_devices(self, resources: "Mapping[str, Any]", *, fresh: bool) -> None:
+    def _apply_devices(self, resources: Mapping[str, Any], *, fresh: bool) -> None:
         if resources.get("devices") is None:
             return
         rules = devices.parse(resources["devices"])
@@ -284,7 +286,7 @@ class Cgroup:
         else:
             devices.apply_v2(home.mount + self.path, rules, fresh=fresh)
 
-    def _apply_unified(self, resources: "Mapping[str, Any]") -> None:
+    def _apply_unified(self, resources: Mapping[str, Any]) -> None:
         """OCI `unified`: v2 files, written as they are; one write a line, as the files want it."""
         unified = resources.get("unified") or {}
         v2 = self._hierarchies.v2
