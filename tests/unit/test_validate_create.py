@@ -142,7 +142,7 @@ def test_bad_config(fields, message):
         ({"Dns": ["x"]}, "x is not an ip address"),
         ({"DnsSearch": ["a\nnameserver 1.1.1.1"]}, "is not a valid domain or option"),
         ({"PortBindings": {"99999": []}}, 'invalid port specification: "99999"'),
-        ({"StorageOpt": {"size": "1G"}}, "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
+        ({"StorageOpt": {"sise": "1G"}}, "Unknown option sise"),
         ({"StorageOpt": {"foo": "1G"}}, "Unknown option foo"),
         ({"DeviceCgroupRules": ["x"]}, "invalid device cgroup rule format: 'x'"),
         ({"Devices": [DeviceMapping("/dev/null", "/dev/null", "x")]}, "invalid device mode: x"),

@@ -23,11 +23,11 @@ from collections.abc import Iterable, Iterator
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CACHE = os.path.join(ROOT, ".cache", "vm")
 META_PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("virtio_pci", "virtio_blk", "overlay", "veth", "bridge", "loop")
+MODULES = ("virtio_pci", "virtio_blk", "overlay", "veth", "bridge", "loop", "quota_v2")
 # Beside busybox's applets, which lack these or have less than the tests use.
 TOOLS = ("bash", "tar", "mount", "umount", "nsenter", "unshare", "setpriv", "ps", "ionice", "chrt",
          "mknod", "stat", "ldconfig", "prlimit", "setfattr", "getfattr",
-         "crun", "pgrep")  # fmt: skip
+         "crun", "pgrep", "mke2fs")  # fmt: skip
 UNWANTED = shutil.ignore_patterns(
     "pip", "mypy", "mypyc", "*__mypyc*", "grimp", "ruff*", "idlelib", "tkinter", "turtledemo",
     "lib2to3", "ensurepip", "test", "config-3*", "*.a", "setuptools", "ast_serialize",

@@ -4,6 +4,7 @@ import os
 
 from pier.engine.joins import resolve_joins
 from pier.engine.legacy_links import settle_links
+from pier.engine.log_values import parse_binary
 from pier.engine.network_create import attachments
 from pier.engine.own_options import is_traced
 from pier.engine.services import Services
@@ -12,7 +13,13 @@ from pier.engine.validate import validate_create
 from pier.errors import InvalidParameter, NotFound
 from pier.images.image import Image
 from pier.model.api_containers import CreateResponse
-from pier.model.container import ContainerConfig, ContainerRecord, CreateRequest, HealthConfig
+from pier.model.container import (
+    ContainerConfig,
+    ContainerRecord,
+    CreateRequest,
+    HealthConfig,
+    HostConfig,
+)
 from pier.model.gotime import now
 from pier.model.platform import host_platform, parse_platform
 
@@ -39,6 +46,7 @@ async def create_container(
         # To clients a 404 of the creation means that the image is missing, and they pull it.
         raise InvalidParameter(exc.message) from exc
     warnings += image_mount_warnings(request.HostConfig)
+    size = layer_size(services, request.HostConfig)
     resolve_joins(request.HostConfig, store)
     record = _record(request, image, name)
     settle_links(request.HostConfig, name, store)
@@ -47,7 +55,7 @@ async def create_container(
     try:
         if record.mounts:
             _check_again(services, request, record)
-        services.directories.make(record.Id)
+        services.directories.make(record.Id, size=size)
         try:
             store.add(record)
         except BaseException:
@@ -59,6 +67,17 @@ async def create_container(
     services.traces.begin(record.Id, wanted=is_traced(record.HostConfig))
     services.events.container(record, "create")
     return CreateResponse(Id=record.Id, Warnings=warnings)
+
+
+def layer_size(services: Services, host: HostConfig) -> int:
+    """How many bytes its writable layer may have, 0 for any number. Raises InvalidParameter."""
+    if "size" not in host.StorageOpt:
+        return 0
+    if not services.directories.has_quota():
+        raise InvalidParameter(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+        )
+    return parse_binary(host.StorageOpt["size"])
 
 
 def _check_again(services: Services, request: CreateRequest, record: ContainerRecord) -> None:

@@ -13,6 +13,7 @@ import os
 import msgspec
 
 from pier.engine.ready import ReadyDirectories
+from pier.errors import Internal
 from pier.runtime.protocol import RUNTIME_FILE
 from pier.runtime.spec import KeeperConfig, RuntimeCommand, Spec
 from pier.storage.root import DataRoot
@@ -54,9 +55,23 @@ class ContainerDirectories:
         """Throw away what is left at a path of `staging`, if there is anything."""
         self._root.discard(path)
 
-    def make(self, container_id: str) -> None:
-        """Make the data directory of a new container; leave nothing behind on failure."""
-        self._ready.take(self.data(container_id))
+    def has_quota(self) -> bool:
+        """Whether a writable layer can be limited to a size."""
+        return self._root.quotas.offered()
+
+    def make(self, container_id: str, *, size: int = 0) -> None:
+        """Make the data directory of a new container; leave nothing behind on failure.
+
+        With `size`, what is written to its layer is that many bytes at most. Raises Internal.
+        """
+        data = self.data(container_id)
+        self._ready.take(data)
+        if size:
+            try:
+                self._root.quotas.limit(size, f"{data}/upper", f"{data}/work")
+            except OSError as exc:
+                self.discard(container_id)
+                raise Internal(f"limiting the size of container {container_id}: {exc}") from exc
 
     def close(self) -> None:
         """Take away what was made ahead, and what was to be deleted in a moment."""

@@ -14,6 +14,7 @@ import msgspec
 from pier.engine.commit import paused
 from pier.engine.container import Container
 from pier.engine.containers import Containers
+from pier.engine.create import layer_size
 from pier.engine.network_create import asked
 from pier.engine.root_files import check_readable
 from pier.engine.services import Services
@@ -96,7 +97,8 @@ class Snapshots:
                     await self._settle_volume(mount, record.Id)
             layers, staged = await self._freeze(container)
             services.store.reserve_name(name)  # it may have been taken meanwhile
-            services.directories.make(record.Id)
+            size = layer_size(services, record.HostConfig)
+            services.directories.make(record.Id, size=size)
             try:
                 record.frozen = self._kept(layers, staged)
                 services.writable.adorn(record)

@@ -181,9 +181,6 @@ def _validate_unsupported(host: HostConfig) -> None:
     for key in host.StorageOpt:
         if key != "size":
             raise InvalidParameter(f"Unknown option {key}")
-        raise InvalidParameter(
-            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
-        )
     if host.Cgroup:
         raise Unsupported(f"cgroup of another container: '{host.Cgroup}' is not supported")
 

@@ -13,11 +13,12 @@ import os
 import re
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 
 from pier.engine.container import Container
 from pier.engine.events import Events
+from pier.engine.log_values import parse_binary
 from pier.engine.store import ContainerStore
 from pier.engine.volume_plugins import VolumePlugins
 from pier.errors import Internal, InvalidParameter, PierError
@@ -75,21 +76,35 @@ _ADDRESS = re.compile(r"(?<![^,])addr=([^,]*)")
 
 def is_mounted(record: VolumeRecord) -> bool:
     """Whether it has to be mounted before it can be used."""
-    return bool(record.Options) or not record.is_local
+    return has_mount(record) or not record.is_local
 
 
-def check_options(options: dict[str, str]) -> None:
-    """Check the options of a new local volume. Raises InvalidParameter in dockerd's words."""
+def has_mount(record: VolumeRecord) -> bool:
+    """Whether it is one of ours at whose place something else is mounted; a limit is nothing such."""
+    return record.is_local and any(key != "size" for key in record.Options or ())
+
+
+def check_options(options: dict[str, str], *, has_quota: Callable[[], bool]) -> int:
+    """Check the options of a new local volume; return its limit in bytes, 0 for none.
+
+    Raises InvalidParameter in dockerd's words.
+    """
     for key in options:
         if key not in _KNOWN:
             raise InvalidParameter(f'invalid option: "{key}"')
-    if "size" in options:
-        raise InvalidParameter("quota size requested but no quota support")
+    size = 0
+    if options.get("size"):
+        size = parse_binary(options["size"])
+        if size and not has_quota():
+            raise InvalidParameter("quota size requested but no quota support")
     given = [key for key in ("type", "o", "device") if options.get(key)]
     if given and "type" not in given:
         raise InvalidParameter('missing required option: "type"')
     if given and "device" not in given:
         raise InvalidParameter('missing required option: "device"')
+    if given and size:
+        raise InvalidParameter("size is for a directory of the engine's, not for what is mounted")
+    return size
 
 
 class VolumeMounts:
@@ -185,10 +200,10 @@ class VolumeMounts:
     async def _mount_locked(self, record: VolumeRecord, holder: str) -> None:
         if not record.is_local:
             await self._mount_elsewhere(record, holder)
-        elif record.Options and not self._held[record.Name]:
+        elif has_mount(record) and not self._held[record.Name]:
             where = self._store.mountpoint(record.Name)
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._executor, _mount, record.Options, where)
+            await loop.run_in_executor(self._executor, _mount, record.Options or {}, where)
             try:
                 await loop.run_in_executor(self._executor, self._store.clear_unfilled, record.Name)
             except OSError as exc:
@@ -222,7 +237,7 @@ class VolumeMounts:
         record = self._store.get(name)
         if not record.is_local:
             self._unmount_elsewhere(record, holder)
-        elif record.Options and not holders:
+        elif has_mount(record) and not holders:
             self._unmount(self._store.mountpoint(name))
 
     def _unmount_elsewhere(self, record: VolumeRecord, holder: str) -> None:

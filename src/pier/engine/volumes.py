@@ -209,10 +209,13 @@ class Volumes:
         if record.is_local:
             try:
                 check_name(name)
-                check_options(options)
+                size = check_options(options, has_quota=self._store.has_quota)
             except InvalidParameter as exc:
                 raise InvalidParameter(f"create {name}: {exc.message}") from exc
-            self._store.create(record)
+            try:
+                self._store.create(record, size=size)
+            except OSError as exc:
+                raise Internal(f"create {name}: {exc}") from exc
         else:
             await self._create_elsewhere(record)
         self._events.publish("volume", "create", name, {"driver": record.Driver})

@@ -51,17 +51,20 @@ class WritableLayers:
         directory is thrown away.
         """
         upper = self._upper(record)
+        work = f"{self._directories.data(record.Id)}/work"
+        # What is limited stays so; a crash may have left either of the two.
+        project = self._root.quotas.of(upper, work)
         if record.layer_change == "freeze":
             place = self._directories.point(record.frozen[-1])
             if not os.path.lexists(place):
                 os.rename(upper, place)
         else:
             self._root.discard(upper)
-        work = f"{self._directories.data(record.Id)}/work"
         self._root.discard(work)  # what overlayfs keeps in it belongs to the old upper directory
         os.mkdir(work, 0o700)
         if not os.path.lexists(upper):
             os.mkdir(upper, 0o755)
+        self._root.quotas.share(project, work, upper)
         self.adorn(record)
         record.layer_change = ""
 

@@ -26,6 +26,7 @@ from collections.abc import Callable
 
 from pier.errors import Internal, Unavailable
 from pier.storage.placement import spread
+from pier.storage.quotas import ProjectQuotas
 from pier.storage.tree import remove_tree
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class DataRoot:
                 # Containers' users cross these on their way to bind-mounted files of theirs; what
                 # they may list is nothing.
                 os.makedirs(self.join(name), mode=0o711, exist_ok=True)
+            self.quotas = ProjectQuotas(self.join)
             spread(self.join("staging"))
             self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
             self._housekeeper = threading.Thread(

@@ -41,24 +41,31 @@ def open_stacked(layers: Sequence[str]) -> int:
         except OSError as exc:
             if not lacks_lowerdir_plus(exc):
                 raise
-        return _mount_aside(names, layers[0])
+        return _mount_aside(layers)
     finally:
         for fd in fds:
             os.close(fd)
 
 
-def _mount_aside(names: list[str], target: str) -> int:
-    """Mount over the directory `target` in a namespace that ends with the thread that made it."""
+def _mount_aside(layers: Sequence[str]) -> int:
+    """Mount over the lowest layer in a namespace that ends with the thread that made it."""
     found: list[int | OSError] = []
+    fds: list[int] = []
 
     def work() -> None:
         try:
             unshare(CLONE_NEWNS)
             mnt.mount("none", "/", "", mnt.MS_REC | mnt.MS_PRIVATE, "")
-            mnt.mount("overlay", target, "overlay", mnt.MS_RDONLY, "lowerdir=" + ":".join(names))
-            found.append(os.open(target, _DIRECTORY))
+            # Opened in here: overlayfs takes no layer of another mount namespace.
+            fds.extend(os.open(layer, _PATH) for layer in layers)
+            lower = ":".join(f"/proc/self/fd/{fd}" for fd in fds)
+            mnt.mount("overlay", layers[0], "overlay", mnt.MS_RDONLY, f"lowerdir={lower}")
+            found.append(os.open(layers[0], _DIRECTORY))
         except OSError as exc:
             found.append(exc)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     thread = threading.Thread(target=work, name="overlay")
     thread.start()

@@ -73,6 +73,10 @@ class VolumeStore:
             return self._root.join("volumes", name, "_data")
         return self._elsewhere.get(name, "")
 
+    def has_quota(self) -> bool:
+        """Whether a volume can be limited to a size."""
+        return self._root.quotas.offered()
+
     def set_mountpoint(self, name: str, path: str) -> None:
         """Remember where another driver mounted its volume, "" for nowhere."""
         self._elsewhere[name] = path
@@ -86,8 +90,11 @@ class VolumeStore:
             )
         self._rows[record.Name] = record
 
-    def create(self, record: VolumeRecord, data: str = "") -> None:
-        """Make a volume that is not there yet, empty, or with a directory that becomes its own."""
+    def create(self, record: VolumeRecord, data: str = "", *, size: int = 0) -> None:
+        """Make a volume that is not there yet, empty, or with a directory that becomes its own.
+
+        An empty one may be limited to `size` bytes. Raises OSError.
+        """
         directory = self._root.join("volumes", record.Name)
         os.mkdir(directory, 0o701)
         os.chmod(directory, 0o701)  # its users pass through; nobody lists
@@ -97,6 +104,8 @@ class VolumeStore:
             else:
                 os.mkdir(f"{directory}/_data", 0o755)
                 os.chmod(f"{directory}/_data", 0o755)
+                if size:
+                    self._root.quotas.limit(size, f"{directory}/_data")
             self.add(record)
         except BaseException:
             self._root.discard(directory)
@@ -143,6 +152,8 @@ class VolumeStore:
         staged = self._root.staging("staging")
         os.mkdir(staged, 0o700)
         try:
+            # What is limited cannot be renamed to where it would not be, and counts from here on.
+            self._root.quotas.share(self._root.quotas.of(self.mountpoint(name)), staged)
             target_fd = os.open(staged, _DIRECTORY)
             try:
                 copy_tree(source_fd, target_fd)
