@@ -322,3 +322,78 @@ def test_pruning_to_a_size(pier: Client, docker: Client, image: str, tmp_path: P
     )
     failed = pier("builder", "prune", "-f", "--filter", "what=1", check=False)
     assert "invalid filter 'what'" in failed.stderr
+
+
+@pytest.mark.usefixtures("cleared")
+def test_shell_in_a_failed_step(pier: Client, docker: Client, image: str, tmp_path: Path) -> None:
+    context = place(
+        tmp_path,
+        f"FROM {image}\nRUN echo before > /before\n"
+        "RUN --mount=type=cache,id=pier-shell,target=/c --mount=target=/ctx "
+        "echo made > /made; echo kept > /c/kept; exit 3\n",
+    )
+    dangling = ("images", "-q", "--filter", "dangling=true")
+    before = set(docker(*dangling).stdout.split())
+    commands = "cat /before /made /c/kept /ctx/Dockerfile; id -u\n"
+    words = ("build", "--network", "none", "--on-error=shell", context)
+    done = pier(*words, stdin=commands, check=False)
+    assert done.returncode == 3
+    assert done.stdout.split()[:3] == ["before", "made", "kept"]
+    assert done.stdout.split()[-1] == "0"
+    assert "The step failed. This is a shell in its state" in done.stderr
+    assert "exit code: 3" in done.stderr
+    assert docker("ps", "-aq").stdout == ""
+    left = set(docker(*dangling).stdout.split())
+    assert len(left - before) == 1  # RUN echo before
+    failed = pier("build", "--on-error=x", context, check=False)
+    assert "invalid value for --on-error: x" in failed.stderr
+
+
+@pytest.mark.usefixtures("cleared")
+def test_history_of_builds(pier: Client, image: str, tmp_path: Path) -> None:
+    pier("builder", "history", "--rm")
+    context = place(
+        tmp_path, f"FROM {image}\nARG S=1\nRUN dd if=/dev/zero of=/a bs=1024 count=3; [ $S = 1 ]\n"
+    )
+    pier("build", "--network", "none", "-t", "made/log", context)
+    pier("build", "--network", "none", "-t", "made/log", context)
+    pier("build", "--network", "none", "--build-arg", "S=2", "-t", "made/bad", context, check=False)
+    rows = [line.split() for line in pier("builder", "history").stdout.splitlines()]
+    assert [row[1:3] for row in rows[1:]] == [
+        ["made/bad:latest", "Error"],
+        ["made/log:latest", "Completed"],
+        ["made/log:latest", "Completed"],
+    ]
+    first = pier("builder", "history", rows[3][0]).stdout
+    assert re.search(r"^RUN dd .*s +3.07kB +no$", first, re.MULTILINE)
+    assert re.search(
+        r"^RUN dd .* yes$", pier("builder", "history", rows[2][0]).stdout, re.MULTILINE
+    )
+    assert re.search(
+        r"^RUN dd .* ERROR$", pier("builder", "history", rows[1][0]).stdout, re.MULTILINE
+    )
+    assert pier("builder", "history", "--rm", rows[1][0]).stdout.startswith(rows[1][0])
+    assert len(pier("builder", "history", "--format", "json").stdout.splitlines()) == 2
+    assert "no record found" in pier("builder", "history", "zz", check=False).stderr
+
+
+def test_outline_and_targets(pier: Client, image: str, tmp_path: Path) -> None:
+    context = place(
+        tmp_path,
+        "ARG V=1.2\n# base is what others stand on\nFROM x:$V AS base\n"
+        "# MODE is fast or safe\nARG MODE=fast\n"
+        "RUN --mount=type=secret,id=token,required --mount=type=ssh true\nFROM base\n",
+    )
+    assert pier("build", "--call=targets", context).stdout.split("\n")[:3] == [
+        "TARGET    DESCRIPTION",
+        "base      is what others stand on",
+        "default",
+    ]
+    outline = pier("build", "--call=outline", "--target", "base", context).stdout
+    assert re.search(r"^BUILD ARG +VALUE +DESCRIPTION$", outline, re.MULTILINE)
+    assert re.search(r"^MODE +fast +is fast or safe$", outline, re.MULTILINE)
+    assert re.search(r"^token +true$", outline, re.MULTILINE)
+    assert re.search(r"^V +1.2$", outline, re.MULTILINE)
+    document = json.loads(pier("build", "--call=outline,format=json", context).stdout)
+    assert [secret["name"] for secret in document["secrets"]] == ["token"]
+    assert "invalid call" in pier("build", "--call=what", context, check=False).stderr

@@ -49,7 +49,11 @@ async def build(call: Call) -> web.StreamResponse:
         credentials,
         is_dockerfile=content_type == "text/plain",
         remote=call.text("remote"),
-        asked=Asked(progress=call.flag("pier.progress"), call=call.text("pier.call")),
+        asked=Asked(
+            progress=call.flag("pier.progress"),
+            call=call.text("pier.call"),
+            shell=call.text("pier.on-error") in ("shell", "terminal"),
+        ),
     )
     return await send_transfer(call, lines)
 
@@ -104,7 +108,7 @@ def _options(call: Call) -> BuildOptions:
         uncached=_json(call, "pier.no-cache-filter", list[str]) or [],
         contexts=_json(call, "pier.contexts", dict[str, str]) or {},
         explain=call.flag("pier.explain"),
-        shell_on_error=call.text("pier.on-error") == "shell",
+        has_terminal=call.text("pier.on-error") == "terminal",
         use_cache=not call.flag("nocache"),
         pull=call.flag("pull"),
         remove=call.flag("rm", default=True),
@@ -223,7 +227,20 @@ async def export(call: Call) -> web.StreamResponse:
     return await send_bytes(call, BINARY, call.engine.builds.exports.fetch(call.text("id")))
 
 
+async def history(call: Call) -> web.StreamResponse:
+    """Pier's own: builds that are over, with `id` one of them."""
+    log = call.engine.builds.log
+    return json_answer([log.get(call.text("id"))] if call.text("id") else log.all())
+
+
+async def forget(call: Call) -> web.StreamResponse:
+    """Pier's own: forget builds that are over; all of them without `id`."""
+    return json_answer(call.engine.builds.log.remove(call.query.get("id", [])))
+
+
 ROUTES: Routes = {
+    "GET /pier/build/history": history,
+    "DELETE /pier/build/history": forget,
     "POST /build": build,
     "POST /build/prune": prune,
     "GET /pier/build/export": export,

@@ -20,7 +20,7 @@ from pier.build.named import Means, NamedContexts
 from pier.build.options import INSECURE, BuildOptions
 from pier.build.output import Output, Turns
 from pier.build.plan import Plan, PlannedStage, find_stage, make_plan
-from pier.build.progress import SILENT, Progress, Work, working
+from pier.build.progress import SILENT, Progress, Work, error_of, working
 from pier.build.result import Material, PlatformResult, StepTimes
 from pier.build.runner import Tell
 from pier.build.stage import Failure, Job, Shop, StageBuild
@@ -87,7 +87,7 @@ class Build:
         self._shop = shop
         self._contexts = contexts
         self._options = options
-        self._file = file
+        self.file = file
         self.plan = plan
         self._arguments = arguments
         self._context = context
@@ -97,7 +97,7 @@ class Build:
         # Said where there are several.
         self._shown = str(options.platform) if options.platforms else ""
         self._materials: dict[str, Material] = {}
-        self._times: list[StepTimes] = []
+        self.times: list[StepTimes] = []
         self._bases: dict[int, Image | None] = {}
         self._total = len(file.globals) + sum(1 + len(s.stage.instructions) for s in plan.stages)
 
@@ -122,7 +122,7 @@ class Build:
         last = self.plan.stages[-1].stage.index
         materials = [self._materials[uri] for uri in sorted(self._materials)]
         platform = image.config.platform
-        times = sorted(self._times, key=lambda step: step.started)
+        times = sorted(self.times, key=lambda step: step.started)
         base = self._bases[last]
         return PlatformResult(platform, image, base, materials, times, self.stages)
 
@@ -148,7 +148,7 @@ class Build:
                     self._job = Job(
                         self._options,
                         self._context,
-                        self._file.escape,
+                        self.file.escape,
                         epoch,
                         pins,
                         progress,
@@ -165,7 +165,7 @@ class Build:
         outputs = [Output(tell) for _ in self.plan.stages]
         turns = Turns(outputs)
         number = 0
-        for line in self._file.globals:
+        for line in self.file.globals:
             number += 1
             self._announce(outputs[0], number, line.original)
         tasks = []
@@ -193,7 +193,7 @@ class Build:
         Base images count as far as they are here. Blocking. Raises InvalidParameter.
         """
         given = self._options.arguments.get(CHECKS)
-        checks = parse_checks(self._file.directives.get("check", "") if given is None else given)
+        checks = parse_checks(self.file.directives.get("check", "") if given is None else given)
         host = host_platform()
         stages = None if everywhere else {planned.stage.index for planned in self.plan.stages}
         around = Surroundings(
@@ -204,7 +204,7 @@ class Build:
             ignore=self._context.ignore,
             stages=stages,
         )
-        found = check(self._file, checks, around)
+        found = check(self.file, checks, around)
         if found and checks.fails and not everywhere:
             raise InvalidParameter(violation(found))
         return found
@@ -242,7 +242,7 @@ class Build:
         vertexes = StageVertexes(
             self._job.progress,
             self._key,
-            " ".join(filter(None, (self._shown, stage_name(self._file, planned.stage)))),
+            " ".join(filter(None, (self._shown, stage_name(self.file, planned.stage)))),
             has_base=planned.parent is None and planned.base.lower() != SCRATCH,
         )
         vertexes.expect(planned.stage.instructions)
@@ -269,14 +269,26 @@ class Build:
             await build.step(step)
         for offset, step in enumerate(planned.stage.instructions, number + 2):
             self._announce(output, offset, step.original)
-            started = time.time_ns()
-            await build.step(step)
-            cached = build.is_cached
-            self._times.append(StepTimes(step.original, started, time.time_ns(), cached))
+            await self._timed(build, step)
         if build.image is not None:
             output.record({"aux": {"ID": build.image.id}})
         turns.done(output)
         return build
+
+    async def _timed(self, build: StageBuild, step: ins.Instruction) -> None:
+        started = time.time_ns()
+        before = build.image.size if build.image else 0
+        error, size = "", 0
+        try:
+            await build.step(step)
+            size = (build.image.size if build.image else 0) - before
+        except BaseException as exc:
+            error = error_of(exc)
+            raise
+        finally:
+            ended = time.time_ns()
+            times = StepTimes(step.original, started, ended, build.is_cached, size, error)
+            self.times.append(times)
 
     def _announce(self, output: Output, number: int, text: str) -> None:
         output.stream(f"Step {number}/{self._total} : {text}")
@@ -351,7 +363,7 @@ class Build:
         found: dict[str, Image | None] = {}
         for name in names:
             stage = self._contexts.stage_of(name)
-            index = find_stage(self._file.stages, stage, planned.stage.index)
+            index = find_stage(self.file.stages, stage, planned.stage.index)
             if index is not None:
                 found[name] = self._stages[index].result().image
                 continue

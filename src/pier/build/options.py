@@ -1,6 +1,6 @@
 """What a build is asked for: the parameters of POST /build, parsed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -36,8 +36,8 @@ class BuildOptions(Struct, frozen=True):
     "network.host", "security.insecure". `uncached` are stages that take nothing from the cache
     (--no-cache-filter), by name or number.
     `contexts` are named contexts, see `named`.
-    `explain` tells why steps missed the cache; `shell_on_error` lets the client into a step that
-    failed.
+    `explain` tells why steps missed the cache. `shell` is told the ID of a container for each step
+    that fails, with a shell in its state which the client starts; `has_terminal` gives it one.
     `remove` takes the containers of steps away that succeeded, `force_remove` all of them.
 
     `platforms` are several to be built for, instead of `platform`; `is_list` makes an index of one
@@ -63,7 +63,8 @@ class BuildOptions(Struct, frozen=True):
     uncached: Collection[str] = ()
     contexts: Mapping[str, str] = {}
     explain: bool = False
-    shell_on_error: bool = False
+    shell: Callable[[str], None] | None = None
+    has_terminal: bool = False
     use_cache: bool = True
     pull: bool = False
     remove: bool = True

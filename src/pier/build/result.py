@@ -20,12 +20,17 @@ class Material(Struct, frozen=True):
 
 
 class StepTimes(Struct, frozen=True):
-    """One step that was done. Times are ns since the epoch; `name` as progress shows it."""
+    """One step that was done. Times are ns since the epoch; `name` as progress shows it.
+
+    `size` is what its layer has in bytes, `error` what it failed with.
+    """
 
     name: str
     started: int
     ended: int
     is_cached: bool
+    size: int = 0
+    error: str = ""
 
 
 class PlatformResult(Struct, frozen=True):

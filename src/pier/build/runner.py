@@ -19,7 +19,8 @@ Tell = Callable[[Mapping[str, Any]], None]
 class Step(Struct, frozen=True):
     """One RUN: `command` in a container of `image`, with variables beside those of the image.
 
-    `secrets` are variables that no record may have. `privileged` is --security=insecure.
+    `secrets` are variables that no record may have. `privileged` is --security=insecure. One that is
+    `interactive` has its stdin open, and a terminal with `has_terminal`.
     """
 
     image: Image
@@ -33,6 +34,8 @@ class Step(Struct, frozen=True):
     limits: Limits
     secrets: Sequence[str] = ()
     privileged: bool = False
+    interactive: bool = False
+    has_terminal: bool = False
 
 
 class Running(Protocol):
@@ -49,6 +52,10 @@ class Running(Protocol):
         `output` is told pieces of what it writes, and whether they went to standard error. Raises
         PierError when it cannot be started.
         """
+        ...
+
+    async def lend(self) -> None:
+        """Wait until somebody else, who knows its ID, has started it and it is over."""
         ...
 
     async def take_changes(self, directory: str, *, copy: bool) -> str:

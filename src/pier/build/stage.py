@@ -33,7 +33,7 @@ from pier.build.snapshot import Made, adopt, copy_layer, open_image, save
 from pier.build.threads import finished
 from pier.build.tree import work_on
 from pier.build.vertexes import StageVertexes
-from pier.build.words import DEFAULT_PATH, file_note, note, run_words
+from pier.build.words import DEFAULT_PATH, DEFAULT_SHELL, file_note, note, run_words
 from pier.errors import Forbidden, InvalidParameter, NotFound, Unsupported
 from pier.images.image import Image
 from pier.images.store import ImageStore, Pins
@@ -377,11 +377,14 @@ class StageBuild:
                 if (said := foreign(exc, " ".join(wanted.command), platform)) is not None:
                     raise said from exc
                 raise
-            if code:
-                if not options.force_remove:
-                    container.keep()
-                raise StepFailed(" ".join(wanted.command), code)
             directory = self._job.context.directory()
+            if code and options.shell is not None:
+                changes = await container.take_changes(directory, copy=False)
+                await self._let_in(wanted, changes, options.shell)
+            elif code and not options.force_remove:
+                container.keep()
+            if code:
+                raise StepFailed(" ".join(wanted.command), code)
             changes = await container.take_changes(directory, copy=not options.remove)
             if not options.remove:
                 container.keep()
@@ -389,6 +392,22 @@ class StageBuild:
         if options.remove:
             self._output.stream(f" ---> Removed intermediate container {shown}\n")
         return changes
+
+    async def _let_in(self, failed: Step, changes: str, tell: Callable[[str], None]) -> None:
+        """Have a shell in a step's state, with its mounts, until whoever is let in leaves it."""
+        made = replace(
+            self._plain("", self.image), upper=changes, stubs=list(self._stubs or ()), epoch=0
+        )
+        image = await self._in_thread(partial(save, self._shop.store, made, self._job.pins))
+        shell = list(self.config.Shell or DEFAULT_SHELL)[:1]
+        terminal = self._job.options.has_terminal
+        step = replace(failed, image=image, command=shell, interactive=True, has_terminal=terminal)
+        try:
+            async with self._shop.runner.container(step) as container:
+                tell(container.id)
+                await container.lend()
+        finally:
+            self._shop.runner.discard(image)
 
     def _written(self, data: bytes, is_error: bool) -> None:
         self._output.written(data, is_error)

@@ -112,8 +112,9 @@ def _enter(context: "Context", show: "Show", told: "dict[str, Any]") -> None:
     """Let the user into a step that failed; the build goes on, to its end, after that."""
     from pier.cli.build_shell import enter
 
-    show.end(told)
-    enter(context.client, str(told["container"]))
+    show.pause()
+    show.say("The step failed. This is a shell in its state; the build ends with it.")
+    enter(context.client, str(told["container"]), tty=_has_terminal())
 
 
 def _answer(found: "dict[str, Any]", form: str, call: str) -> None:
@@ -217,6 +218,10 @@ def _caches(texts: "list[str]") -> "list[str]":
     return found
 
 
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def _attested(options: "Options") -> "dict[str, str]":
     """Read --attest type=provenance,mode=max and the like. Raises Failure."""
     found = {}
@@ -245,7 +250,7 @@ def _own(options: "Options", sources: "Any") -> "dict[str, Any]":
         "pier.contexts": _json(contexts),
         "pier.no-cache-filter": _json(options.list("no-cache-filter")),
         "pier.explain": options.on("explain") or None,
-        "pier.on-error": on_error or None,
+        "pier.on-error": ("terminal" if _has_terminal() else "shell") if on_error else None,
     }
 
 

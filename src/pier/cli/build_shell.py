@@ -9,10 +9,9 @@ if TYPE_CHECKING:
     from pier.cli.http import Client
 
 
-def enter(client: "Client", container: str) -> None:
+def enter(client: "Client", container: str, *, tty: bool) -> None:
     """Attach to a container that the engine has made, start it, and wait for its end."""
     path = f"/containers/{quote(container)}"
-    tty = terminal.is_terminal(0) and terminal.is_terminal(1)
     waiting = client.post(f"{path}/wait", {"condition": "next-exit"})
     query = session.attach_query(stdin=True, stdout=True, stderr=True, keys="")
     connection = client.hijack(f"{path}/attach", query)

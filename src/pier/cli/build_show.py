@@ -86,6 +86,9 @@ class Show:
         self.out.write(text + "\n")
         self.out.flush()
 
+    def pause(self) -> None:
+        """Stop drawing for good: something else writes to the terminal from here on."""
+
     def end(self, failure: "dict[str, Any]") -> None:
         """Draw the last time; tell of warnings, and of what failed where."""
         if count := len(self.warnings):

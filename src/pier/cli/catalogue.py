@@ -69,6 +69,7 @@ _IMAGE = {
 _BUILDER = {
     "build": ("build", "BUILD", "Build an image from a Dockerfile"),
     "du": ("builder", "DU", "Show the disk usage of the build cache"),
+    "history": ("build_history", "HISTORY", "Show builds that are over"),
     "prune": ("builder", "PRUNE", "Remove build cache"),
 }
 _NETWORK = {

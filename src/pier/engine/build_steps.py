@@ -125,6 +125,12 @@ class StepContainer:
                 await run.gone  # its overlay is nobody's any more
         return code
 
+    async def lend(self) -> None:
+        container = self._services.store.get(self.id)
+        await container.wait_exit()
+        if container.run is not None:
+            await container.run.gone
+
     async def take_changes(self, directory: str, *, copy: bool) -> str:
         upper = f"{self._services.directories.data(self.id)}/upper"
         target = os.path.join(directory, "upper")
@@ -172,6 +178,10 @@ def _request(step: Step) -> CreateRequest:
         Env=list(step.environment),
         AttachStdout=True,
         AttachStderr=True,
+        AttachStdin=step.interactive,
+        OpenStdin=step.interactive,
+        StdinOnce=step.interactive,
+        Tty=step.has_terminal,
         Healthcheck=HealthConfig(Test=["NONE"]),
         HostConfig=_host(step, step.limits),
     )

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from msgspec.structs import replace
 
 from pier.build.builder import Build
 from pier.build.cache import BuildCache
@@ -19,7 +22,7 @@ from pier.build.fetching import Fetcher
 from pier.build.keeping import Rule
 from pier.build.options import BuildOptions
 from pier.build.pier_session import PierSessions
-from pier.build.progress import SILENT, Progress, Silent, Status, Vertex, working
+from pier.build.progress import SILENT, Progress, Silent, Status, Vertex, error_of, working
 from pier.build.remote_context import load_remote
 from pier.build.result import BuildResult, Order
 from pier.build.several import read_all, run_all
@@ -28,6 +31,7 @@ from pier.build.step_secrets import clear as clear_secrets
 from pier.build.threads import finished
 from pier.engine.build_exports import ClassicReceiver, Exports
 from pier.engine.build_keeping import BuildKeeping
+from pier.engine.build_log import BuildLog, step_records
 from pier.engine.build_steps import BuildSteps, CredentialsFor, clear_left
 from pier.engine.containers import Containers
 from pier.engine.own_builds import Asked, Telling
@@ -35,7 +39,7 @@ from pier.engine.registries import Registries, relay
 from pier.engine.services import Services
 from pier.errors import PierError
 from pier.images.image import Image
-from pier.model.api_build import BuildPruneResponse
+from pier.model.api_build import BuildPruneResponse, BuildRecord
 from pier.model.reference import Reference, parse_reference
 from pier.registry.progress import Tell
 from pier.storage.compressed import CompressedLayers
@@ -70,6 +74,7 @@ class Builds:
         rules = services.settings.builder.rules_on(services.settings.data_root)
         self.keeping = BuildKeeping(services, self._cache, self._mounts, self._threads, rules)
         self._is_tidying = False
+        self.log = BuildLog(database)
         self.exports = Exports()
         self.sessions = PierSessions(self._threads)
         compressed = CompressedLayers(database, services.images.blobs)
@@ -139,46 +144,86 @@ class Builds:
         shop = self.shop(credentials)
 
         async def work(tell: Tell) -> None:
-            context = await self._context(reader, options, remote, is_dockerfile=is_dockerfile)
             telling = Telling(asked, options, _teller(tell))
+            wanted = replace(options, shell=telling.let_in) if asked.shell else options
             builds: list[Build] = []
-            with context, self._services.images.pinned() as pins:
-                receiver = ClassicReceiver(self.exports, _teller(tell), _pair(credentials))
-                try:
-                    builds += await finished(
-                        self._threads, partial(read_all, shop, context, options)
-                    )
-                    if asked.call == "check":
-                        everywhere = partial(builds[0].findings, everywhere=True)
-                        found = await finished(self._threads, everywhere)
-                        telling.checked(found, builds[0].source)
-                        return
-                    await finished(self._threads, builds[0].findings)
-                    heard = _nobody if options.quiet or asked.progress else _teller(tell)
-                    result = await run_all(
-                        *(builds, options, heard, pins),
-                        progress=telling.progress if asked.progress else _Told(heard),
-                        key=telling.key,
-                        caches=self.caches,
-                        receiver=receiver,
-                    )
-                except PierError as exc:
-                    if asked.progress:
-                        telling.failed(exc, context, builds)
-                    raise
-                if asked.progress:
-                    telling.warn(await finished(self._threads, builds[0].findings))
-                with contextlib.closing(receiver):
-                    image = await self._export(
-                        *(result, options, receiver, heard, tell), telling.progress
-                    )
-                if asked.progress:
-                    tell({"aux": {"ID": image}})
-                elif options.quiet and image:
-                    tell({"stream": f"{image}\n"})
+            with self._recorded(telling, wanted, builds, remote):
+                context = await self._context(reader, wanted, remote, is_dockerfile=is_dockerfile)
+                with context:
+                    await self._work(shop, context, wanted, telling, builds, credentials, tell)
             self.tidy()
 
         return relay(work)
+
+    async def _work(
+        self,
+        shop: Shop,
+        context: Context,
+        options: BuildOptions,
+        telling: Telling,
+        builds: list[Build],
+        credentials: CredentialsFor,
+        tell: Tell,
+    ) -> None:
+        """Read, check, build and export. `builds` gets what was read."""
+        asked = telling.asked
+        receiver = ClassicReceiver(self.exports, _teller(tell), _pair(credentials))
+        with self._services.images.pinned() as pins, contextlib.closing(receiver):
+            try:
+                builds += await finished(self._threads, partial(read_all, shop, context, options))
+                if asked.call:
+                    await finished(self._threads, partial(telling.answer, builds[0]))
+                    return
+                await finished(self._threads, builds[0].findings)
+                heard = _nobody if options.quiet or asked.progress else _teller(tell)
+                result = await run_all(
+                    *(builds, options, heard, pins),
+                    progress=telling.progress if asked.progress else _Told(heard),
+                    key=telling.key,
+                    caches=self.caches,
+                    receiver=receiver,
+                )
+            except PierError as exc:
+                if asked.progress:
+                    telling.failed(exc, context, builds)
+                raise
+            if asked.progress:
+                telling.warn(await finished(self._threads, builds[0].findings))
+            telling.image = await self._export(
+                *(result, options, receiver, heard, tell), telling.progress
+            )
+            if asked.progress:
+                tell({"aux": {"ID": telling.image}})
+            elif options.quiet and telling.image:
+                tell({"stream": f"{telling.image}\n"})
+
+    @contextlib.contextmanager
+    def _recorded(
+        self, telling: Telling, options: BuildOptions, builds: list[Build], remote: str
+    ) -> Iterator[None]:
+        """Write the block's build down when it is over, however it ends."""
+        record = BuildRecord(
+            ID=telling.key,
+            Name=next((r.familiar for r in options.references), remote or options.dockerfile),
+            Started=time.time_ns(),
+            Ended=0,
+            Status="completed",
+            Tags=[reference.familiar for reference in options.references],
+            Target=options.target,
+            Platforms=[str(platform) for platform in options.platforms],
+        )
+        try:
+            yield
+        except BaseException as exc:
+            record.Status = "error" if isinstance(exc, Exception) else "canceled"
+            record.Error = error_of(exc)
+            raise
+        finally:
+            if not telling.asked.call:
+                record.Ended = time.time_ns()
+                record.Image = telling.image
+                record.Steps = step_records([step for build in builds for step in build.times])
+                self.log.add(record)
 
     async def _context(
         self, reader: BinaryIO, options: BuildOptions, remote: str, *, is_dockerfile: bool

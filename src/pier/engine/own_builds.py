@@ -14,9 +14,10 @@ from pier.build.failures import StepFailed
 from pier.build.lint.findings import Finding
 from pier.build.lint.text import as_document, as_text, ordered
 from pier.build.options import BuildOptions
+from pier.build.outline import outline_of, outline_text, targets_of, targets_text
 from pier.build.progress import SILENT, Progress, Warned
 from pier.build.progress_lines import ProgressLines
-from pier.errors import PierError
+from pier.errors import InvalidParameter, PierError
 
 Hear = Callable[[Mapping[str, Any]], None]
 
@@ -24,21 +25,28 @@ Hear = Callable[[Mapping[str, Any]], None]
 class Asked(Struct, frozen=True):
     """`progress` sends vertexes instead of the classic stream. `call` is "" for a build, or "check".
 
-    `mounts_from` and `mounts_to` import and export cache mounts: the client's exports' IDs.
+    `shell` lets the client into a step that failed.
     """
 
     progress: bool = False
     call: str = ""
+    shell: bool = False
 
 
 class Telling:
-    """One build's stream for `pier build`."""
+    """One build's stream for `pier build`. `image` is what it has come to."""
 
     def __init__(self, asked: Asked, options: BuildOptions, hear: Hear) -> None:
         self._hear = hear
+        self.asked = asked
+        self.image = ""
         self._options = options
         self.key = uuid.uuid4().hex
         self.progress: Progress = ProgressLines(hear) if asked.progress else SILENT
+
+    def let_in(self, container: str) -> None:
+        """Tell of a container with a shell, which the client starts."""
+        self._hear({"shell": {"container": container}})
 
     def failed(self, exc: PierError, context: Context, builds: Sequence[Build]) -> None:
         """Tell where a build failed, and how, before the error itself."""
@@ -62,11 +70,22 @@ class Telling:
         for finding in ordered(found):
             self.progress.warn(Warned("", finding.short, url=finding.rule.url))
 
-    def checked(self, found: Sequence[Finding], text: str) -> None:
-        """Tell what `--check` found, as text and as the frontend's document."""
-        document = as_document(found, self._name, text.encode())
-        words = as_text(found, self._name, text)
-        self._hear({"answer": {"count": len(found), "text": words, "document": document}})
+    def answer(self, build: Build) -> None:
+        """Tell what was asked for instead of a build. Blocking. Raises PierError."""
+        match self.asked.call:
+            case "check":
+                found = build.findings(everywhere=True)
+                document = as_document(found, self._name, build.source.encode())
+                text = as_text(found, self._name, build.source)
+                self._hear({"answer": {"count": len(found), "text": text, "document": document}})
+            case "outline":
+                outline = outline_of(build.file, build.plan)
+                self._hear({"answer": {"text": outline_text(outline), "document": outline}})
+            case "targets":
+                targets = targets_of(build.file)
+                self._hear({"answer": {"text": targets_text(targets), "document": targets}})
+            case other:
+                raise InvalidParameter(f"unsupported call {other!r}")
 
     @property
     def _name(self) -> str:

@@ -21,3 +21,30 @@ class BuildCacheRecord(Struct):
 class BuildPruneResponse(Struct):
     CachesDeleted: list[str]
     SpaceReclaimed: int
+
+
+class BuildStepRecord(Struct):
+    """Pier's own: one instruction that was done. Times are ns since the epoch, `Size` bytes."""
+
+    Name: str
+    Started: int
+    Ended: int
+    Cached: bool = False
+    Size: int = 0
+    Error: str = ""
+
+
+class BuildRecord(Struct):
+    """Pier's own: a build that is over. `Status` is completed, error or canceled."""
+
+    ID: str
+    Name: str
+    Started: int
+    Ended: int
+    Status: str
+    Error: str = ""
+    Image: str = ""
+    Tags: list[str] = []
+    Target: str = ""
+    Platforms: list[str] = []
+    Steps: list[BuildStepRecord] = []

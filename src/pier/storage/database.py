@@ -121,6 +121,14 @@ MIGRATIONS = (
         PRIMARY KEY (diff_id, kind, level)
     ) WITHOUT ROWID;
     """,
+    """
+    -- Builds that are over; record is JSON (model/api_build.py, BuildRecord), started ns.
+    CREATE TABLE builds (
+        id TEXT PRIMARY KEY,
+        started INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 
