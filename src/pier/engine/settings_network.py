@@ -4,11 +4,93 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
+from pier.engine.settings_option import Option
 from pier.errors import InvalidParameter
 from pier.network.ipam import parse_pool
 from pier.network.options import check_interface_name, mtu
 
 NO_BRIDGE = "none"
+
+OPTIONS = (
+    Option("bip", "", "bip", "bip", "string", "IPv4 address of the default bridge (CIDR)"),
+    Option("bridge", "b", "bridge", "bridge", "string", 'Default bridge network, or "none"'),
+    Option(
+        "default-address-pool",
+        "",
+        "default-address-pools",
+        "default_address_pools",
+        "pools",
+        "Address pools for networks (base=CIDR,size=BITS)",
+    ),
+    Option(
+        "default-gateway",
+        "",
+        "default-gateway",
+        "default_gateway",
+        "string",
+        "Default gateway of the default bridge",
+    ),
+    Option("dns", "", "dns", "dns", "list", "DNS server to use"),
+    Option("dns-opt", "", "dns-opts", "dns_opts", "list", "DNS options to use"),
+    Option("dns-search", "", "dns-search", "dns_search", "list", "DNS search domains to use"),
+    Option(
+        "fixed-cidr",
+        "",
+        "fixed-cidr",
+        "fixed_cidr",
+        "string",
+        "Range of the default bridge's addresses",
+    ),
+    Option(
+        "fixed-cidr-v6",
+        "",
+        "fixed-cidr-v6",
+        "fixed_cidr_v6",
+        "string",
+        "IPv6 subnet of the default bridge",
+    ),
+    Option(
+        "host-gateway-ip",
+        "",
+        "host-gateway-ips",
+        "host_gateway_ips",
+        "list",
+        "What host-gateway means in --add-host",
+    ),
+    Option("icc", "", "icc", "icc", "bool", "Containers of the default bridge reach each other"),
+    Option("ip", "", "ip", "ip", "string", "Default address for published ports"),
+    Option("ip-forward", "", "ip-forward", "ip_forward", "bool", "Enable net.ipv4.ip_forward"),
+    Option(
+        "ip-forward-no-drop",
+        "",
+        "ip-forward-no-drop",
+        "ip_forward_no_drop",
+        "bool",
+        "Forward for others too where we enabled it",
+    ),
+    Option(
+        "ip-masq", "", "ip-masq", "ip_masq", "bool", "Masquerade what leaves the default bridge"
+    ),
+    Option("iptables", "", "iptables", "iptables", "bool", "Make firewall rules (nftables)"),
+    Option("ipv6", "", "ipv6", "ipv6", "bool", "IPv6 on the default bridge"),
+    Option("mtu", "", "mtu", "mtu", "number", "MTU of the default bridge's interfaces"),
+    Option(
+        "publish-before-firewall",
+        "",
+        "publish-before-firewall",
+        "publish_before_firewall",
+        "bool",
+        "Accept containers' traffic ahead of the host's own iptables rules, as Docker does",
+    ),
+    Option(
+        "userland-proxy",
+        "",
+        "userland-proxy",
+        "userland_proxy",
+        "bool",
+        "Relay published ports where the firewall cannot",
+    ),
+)
 
 
 def _address_with_prefix(value: Any) -> str:

@@ -1,8 +1,10 @@
 """One option of pierd, as the table of them has it (`settings`)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
+
+Value = bool | str | int | list[str] | dict[str, Any]
 
 
 class Option(Struct, frozen=True):

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pier.engine.settings_option import Option
 from pier.errors import InvalidParameter, Unsupported
 
 OWN = "runc"
@@ -17,6 +18,18 @@ SHIM = "io.containerd.runc.v2"
 # Both mean Pier's own runtime.
 STOCK = (OWN, SHIM)
 _KEYS = {"path": str, "runtimeArgs": list, "runtimeType": str, "options": dict}
+
+
+OPTIONS = (
+    Option(
+        *("add-runtime", "", "runtimes", "runtimes", "runtime"),
+        "Register an additional OCI runtime (NAME=PATH)",
+    ),
+    Option(
+        *("default-runtime", "", "default-runtime", "default_runtime", "string"),
+        "Default OCI runtime for containers (runc)",
+    ),
+)
 
 
 class RuntimeEntry(Struct, frozen=True):
