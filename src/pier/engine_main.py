@@ -81,6 +81,7 @@ def _run(settings: Settings, argv: Sequence[str]) -> int:
     _log_to_stderr(settings)
     os.umask(0o022)
     _raise_descriptor_limit()
+    _set_proxies(settings)
     faulthandler.register(signal.SIGUSR1)
     try:
         with (
@@ -93,6 +94,13 @@ def _run(settings: Settings, argv: Sequence[str]) -> int:
     except OSError as exc:
         return _complain(f"failed to start daemon: {exc}")
     return 0
+
+
+def _set_proxies(settings: Settings) -> None:
+    """What the settings say of proxies counts before the environment, where clients look for it."""
+    for field in ("http_proxy", "https_proxy", "no_proxy"):
+        if value := getattr(settings, field):
+            os.environ[field] = os.environ[field.upper()] = value
 
 
 async def _serve(settings: Settings, argv: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import uvloop
 
 from pier.api.connection import hijack_body_length
 from pier.api.server import ApiServer
+from pier.engine.settings import Settings
 from pier.engine.traces import Traces
 from pier.errors import Conflict, NotFound, StartFailed
 
@@ -113,6 +114,7 @@ def serve(request, tmp_path):
                 execs=FakeExecs(),
                 images=FakeImages(),
                 traces=Traces(""),
+                settings=Settings(),
             )
             server = ApiServer(engine)
             path = str(tmp_path / "api.sock")

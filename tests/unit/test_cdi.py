@@ -57,6 +57,18 @@ def test_edits(tmp_path):
     assert built["hooks"] == {"createContainer": [{"path": "/bin/true", "args": ["true", "x"]}]}
 
 
+def test_yaml(tmp_path):
+    (tmp_path / "v.yaml").write_text(
+        "cdiVersion: 0.6.0\nkind: vendor.com/class\ndevices:\n- name: one\n  containerEdits:\n"
+        "    env: [B=2]\n    deviceNodes:\n    - path: /dev/made-up\n      hostPath: /dev/null\n"
+    )
+    (tmp_path / "broken.yml").write_text("a: [")
+    built = spec()
+    cdi.inject(built, ["vendor.com/class=one"], [str(tmp_path)])
+    assert built["process"]["env"][-1] == "B=2"
+    assert built["linux"]["devices"][0]["minor"] == 3
+
+
 def test_the_later_directory_wins_and_what_two_files_claim_is_nobodys(tmp_path):
     write(tmp_path / "a", "v.json", [device("x", env=["FROM=a"]), device("y", env=["Y=a"])])
     write(tmp_path / "b", "v.json", [device("x", env=["FROM=b"]), device("z", env=["Z=1"])])

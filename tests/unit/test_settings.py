@@ -212,3 +212,50 @@ def test_what_containers_get_by_default(run):
     assert from_flags.default_ulimits == {"nofile": (1, 2), "nproc": (3, 3)}
     assert from_flags.default_shm_size == 1 << 20
     assert from_flags.log_opts == {"max-size": "1k", "max-file": "2"}
+
+
+def test_features(tmp_path):
+    def features(text, *flags):
+        (tmp_path / "daemon.json").write_text(text)
+        return parse(["--config-file", str(tmp_path / "daemon.json"), *flags]).settings
+
+    assert features("{}", "--feature", "buildkit=false").features == {"buildkit": False}
+    assert features('{"features": {"buildkit": true}}').features == {"buildkit": True}
+    assert features('{"features": {"cdi": false}}').cdi_spec_dirs == ()
+    # Off is what it is here anyway.
+    assert features('{"features": {"containerd-snapshotter": false}}').features == {}
+    with pytest.raises(Unsupported, match="feature containerd-snapshotter is not supported"):
+        features('{"features": {"containerd-snapshotter": true}}')
+
+
+def test_proxies(tmp_path):
+    path = tmp_path / "daemon.json"
+    path.write_text('{"proxies": {"http-proxy": "http://p:1", "no-proxy": "a,b"}}')
+    settings = parse(["--config-file", str(path), "--https-proxy", "http://q:2"]).settings
+    assert (settings.http_proxy, settings.https_proxy) == ("http://p:1", "http://q:2")
+    assert settings.no_proxy == "a,b"
+    with pytest.raises(InvalidParameter, match="both as a flag and in the configuration"):
+        parse(["--config-file", str(path), "--http-proxy", "http://other:2"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--exec-opt", "native.cgroupdriver=systemd"], "only native.cgroupdriver=cgroupfs"),
+        (["--exec-opt", "other=1"], "invalid exec-opt: other=1"),
+        (["--storage-opt", "overlay2.size=1G"], "does not support Project Quota"),
+        (["--storage-opt", "dm.size=1G"], "overlay2: unknown option dm.size"),
+        (["--default-network-opt", "bridge=x"], "invalid default network option: bridge=x"),
+        (["--default-stop-timeout", "x"], "invalid default stop timeout: x"),
+    ],
+)
+def test_bad_defaults(words, message):
+    with pytest.raises((InvalidParameter, Unsupported), match=message):
+        parse(words)
+
+
+def test_default_network_options():
+    words = ["--default-network-opt", "bridge=com.docker.network.driver.mtu=1400"]
+    assert parse(words).settings.default_network_opts == {
+        "bridge": {"com.docker.network.driver.mtu": "1400"}
+    }

@@ -23,7 +23,9 @@ _PING_HEADERS = {
 
 
 async def ping(call: Call) -> web.StreamResponse:
-    return text_answer("OK", _PING_HEADERS)
+    if call.engine.settings.features.get("buildkit", True):
+        return text_answer("OK", _PING_HEADERS)
+    return text_answer("OK", _PING_HEADERS | {"Builder-Version": "1"})
 
 
 async def version(call: Call) -> web.StreamResponse:

@@ -1,8 +1,7 @@
 """Devices by the Container Device Interface: "vendor.com/class=name", described in files on the host.
 
 github.com/cncf-tags/container-device-interface, SPEC.md. Files of later directories win over earlier
-ones; a name that two files of one directory claim is nobody's. Only JSON is read:
-`nvidia-ctk cdi generate --format json`, for one, writes it.
+ones; a name that two files of one directory claim is nobody's. Files are JSON or YAML.
 """
 
 import json
@@ -10,7 +9,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from pier.errors import Internal
 from pier.runtime import spec
@@ -72,20 +71,27 @@ def _files(directory: str) -> list[str]:
         names = sorted(os.listdir(directory))
     except OSError:
         return []
-    for name in names:
-        if name.endswith((".yaml", ".yml")):
-            log.warning("CDI: %s/%s is passed over: only JSON is read", directory, name)
-    return [f"{directory}/{name}" for name in names if name.endswith(".json")]
+    return [f"{directory}/{name}" for name in names if name.endswith((".json", ".yaml", ".yml"))]
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+            document = json.load(file) if path.endswith(".json") else _load_yaml(file)
     except (OSError, ValueError) as exc:
         log.warning("CDI: %s is passed over: %s", path, exc)
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _load_yaml(file: TextIO) -> Any:
+    """Read YAML. Raises ValueError."""
+    import yaml  # noqa: PLC0415  # a megabyte and a half that few engines need
+
+    try:
+        return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except yaml.YAMLError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _edit(built: spec.Spec, edits: Edits) -> None:

@@ -210,6 +210,9 @@ class Networks:
 
     def create(self, request: NetworkCreateRequest) -> NetworkCreateResponse:
         """Make a network. Raises what `plan_network` does, Internal; nothing is left then."""
+        defaults = self._settings.default_network_opts.get(request.Driver or "bridge")
+        if defaults:
+            request.Options = defaults | request.Options
         routes = self._foreign_routes()
         network = plan_network(request, self.store, pools=self._pools, routes=routes)
         self._check_clash(network)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from pier.engine import defaults, log_options, settings_runtimes
 from pier.engine.settings_builder import BuilderSettings
+from pier.engine.settings_defaults import spread_proxies
 from pier.engine.settings_file import checked, read_file, shown
 from pier.engine.settings_flags import known, parse_flags, usage
 from pier.engine.settings_option import Value
@@ -59,6 +60,15 @@ class Settings(Struct, frozen=True):
     seccomp_profile: str = ""
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     trace_dir: str = ""
+    # See `settings_defaults`.
+    default_network_opts: dict[str, dict[str, str]] = {}
+    default_stop_timeout: int = 10
+    exec_opts: tuple[str, ...] = ()
+    features: dict[str, bool] = {}
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+    storage_opts: tuple[str, ...] = ()
     plugin_dirs: tuple[str, ...] = (
         "/run/docker/plugins",
         "/etc/docker/plugins",
@@ -166,6 +176,9 @@ def _settings(values: dict[str, Value]) -> Settings:
         if clean.get(field) and not clean.get("registry_listen"):
             raise InvalidParameter(f"{field.replace('_', '-')} needs registry-listen")
     settle_tls(clean)
+    spread_proxies(clean)
+    if clean.get("features", {}).get("cdi") is False:
+        clean["cdi_spec_dirs"] = ()
     settings = Settings(**clean)
     _check_log(settings)
     settings_runtimes.check_default(settings.default_runtime, settings.runtimes)

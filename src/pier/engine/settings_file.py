@@ -70,7 +70,7 @@ def _is_kind(value: Any, kind: str) -> bool:
     match kind:
         case "bool":
             return isinstance(value, bool)
-        case "object" | "ulimits":
+        case "object" | "ulimits" | "features" | "nested":
             return isinstance(value, dict)
         case "map":
             return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())

@@ -79,7 +79,7 @@ def _store(
         raise InvalidParameter(f"flag needs an argument: {shown}\nSee 'pierd --help'.")
     if option.kind == "map":
         _store_pair(values, option, text, shown)
-    elif option.kind in ("list", "pools", "ulimits", "runtime"):
+    elif option.kind in ("list", "pools", "ulimits", "runtime", "features", "nested"):
         so_far = values.setdefault(option.flag, [])
         assert isinstance(so_far, list)
         so_far.append(text)

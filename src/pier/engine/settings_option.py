@@ -19,6 +19,16 @@ class Option(Struct, frozen=True):
     key: str
     field: str
     kind: Literal[
-        "bool", "string", "list", "number", "pools", "ulimits", "map", "runtime", "object"
+        "bool",
+        "string",
+        "list",
+        "number",
+        "pools",
+        "ulimits",
+        "map",
+        "runtime",
+        "object",
+        "features",
+        "nested",
     ]
     help: str

@@ -50,11 +50,10 @@ NOT_YET = frozenset(
     allow-direct-routing api-cors-header authorization-plugin authorization-plugins bip6
     bridge-accept-fwmark containerd containerd-namespace containerd-plugin-namespace
     containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
-    default-network-opt default-network-opts default-stop-timeout exec-opt exec-opts
-    feature features firewall-backend http-proxy https-proxy init-path min-api-version
-    network-control-plane-mtu network-diagnostic-port no-proxy node-generic-resource
-    node-generic-resources nri-opts oom-score-adjust proxies resolv-conf rootless
-    storage-opt storage-opts swarm-default-advertise-addr swarm-raft-election-tick
+    firewall-backend init-path min-api-version
+    network-control-plane-mtu network-diagnostic-port node-generic-resource
+    node-generic-resources nri-opts oom-score-adjust resolv-conf rootless
+    swarm-default-advertise-addr swarm-raft-election-tick
     swarm-raft-heartbeat-tick userland-proxy-path userns-remap
     """.split()  # noqa: SIM905 - ninety quoted words would bury the table
 )

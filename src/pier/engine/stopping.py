@@ -15,8 +15,6 @@ from pier.engine.signals import parse_signal
 from pier.engine.states import RUNNING, Move, move
 from pier.errors import Conflict, NotModified, PierError
 
-DEFAULT_TIMEOUT_S = 10
-
 
 class Stopper:
     def __init__(self, services: Services, exits: Exits, launcher: Launcher) -> None:
@@ -83,7 +81,8 @@ class Stopper:
     ) -> None:
         if timeout_s is None:
             configured = container.record.Config.StopTimeout
-            timeout_s = DEFAULT_TIMEOUT_S if configured is None else configured
+            default = self._services.settings.default_stop_timeout
+            timeout_s = default if configured is None else configured
         exited = container.wait_exit()
         try:
             number = number or _stop_signal(container)

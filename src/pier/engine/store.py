@@ -4,6 +4,7 @@ Every change of a record that must outlive pierd goes through `save`; one small 
 Lookup is Docker's: full ID, then name with or without its slash, then unique ID prefix.
 """
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -20,6 +21,8 @@ class ContainerStore:
         self._database = database
         self._by_id: dict[str, Container] = {}
         self._id_by_name: dict[str, str] = {}
+        # Names given out to containers that are still being made, and the last of those that are.
+        self._made_up: deque[str] = deque(maxlen=256)
         self._encoder = msgspec.json.Encoder()
 
     def load(self) -> None:
@@ -58,7 +61,11 @@ class ContainerStore:
     def reserve_name(self, name: str) -> str:
         """Check a wished name, or make one up for "". Raises InvalidParameter, Conflict."""
         if not name:
-            return random_name(self._id_by_name)
+            made_up = random_name(self._id_by_name)
+            while made_up in self._made_up:
+                made_up = random_name(self._id_by_name)
+            self._made_up.append(made_up)
+            return made_up
         bare = check_name(name)
         owner = self._id_by_name.get(bare)
         if owner is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import re
 import uuid
 
 from msgspec import UNSET
@@ -137,6 +138,9 @@ class System:
             MemTotal=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             DockerRootDir=settings.data_root,
             Name=host.nodename,
+            HttpProxy=_masked(os.environ.get("HTTP_PROXY", "")),
+            HttpsProxy=_masked(os.environ.get("HTTPS_PROXY", "")),
+            NoProxy=os.environ.get("NO_PROXY", ""),
             Labels=list(settings.labels),
             ServerVersion=ENGINE_VERSION,
             Runtimes=_runtimes(settings),
@@ -145,6 +149,11 @@ class System:
             RegistryConfig=_registry_config(settings),
             Warnings=(_warnings(groups) + _listening_warnings(settings)) or None,
         )
+
+
+def _masked(url: str) -> str:
+    """A proxy without its user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "xxxxx:xxxxx@", url)
 
 
 def _devices(settings: Settings) -> list[DeviceInfo]:
