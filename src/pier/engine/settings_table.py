@@ -9,6 +9,7 @@ from typing import Any
 
 from pier.engine import (
     settings_daemon,
+    settings_defaults,
     settings_network,
     settings_process,
     settings_registry,
@@ -18,6 +19,7 @@ from pier.engine.settings_option import Option, Value
 
 _TOPICS = (
     settings_daemon,
+    settings_defaults,
     settings_network,
     settings_process,
     settings_registry,
