@@ -23,9 +23,9 @@ _PORT = 53
 _RECEIVE_BYTES = 1 << 16
 _IDLE_S = 10.0
 _MAX_PENDING = 256
+_FORGET = "table ip pier_dns\ndelete table ip pier_dns\n"
 _RULES = """\
-table ip pier_dns
-delete table ip pier_dns
+create table ip pier_dns
 table ip pier_dns {{
 chain output {{
 type filter hook output priority raw; policy accept;
@@ -210,8 +210,14 @@ def _open_sockets() -> tuple[socket.socket, socket.socket]:
         udp = stack.enter_context(_bound(socket.SOCK_DGRAM, 0))
         tcp = stack.enter_context(_bound(socket.SOCK_STREAM, 0))
         try:
+            rules = _RULES.format(udp=udp.getsockname()[1], tcp=tcp.getsockname()[1])
             with Nftables() as nft:
-                nft.run(_RULES.format(udp=udp.getsockname()[1], tcp=tcp.getsockname()[1]))
+                try:
+                    nft.run(rules)
+                except OSError:
+                    # An earlier pierd's are there. Not at once: who has deleted something waits
+                    # for RCU when it closes its socket, 10 ms of a start.
+                    nft.run(_FORGET + rules)
         except OSError:
             udp.close()
             tcp.close()
