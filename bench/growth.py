@@ -15,6 +15,7 @@ from busybox_image import NAME, docker_archive, layer_tar, root_tar
 from engine_process import Client, wait_until
 
 RUNNING, STOPPED = (10, 100, 500), (10, 100, 500, 1000)
+ATTACHED = (1, 50, 100, 200)
 LAYERS, IMAGES, NETWORKS = (5, 25, 50, 100), (10, 100, 300), (1, 10, 25)
 SAMPLES = 5
 RUN = ("run", "--rm", "--network", "none", NAME, "true")
@@ -138,6 +139,25 @@ def networks(bench: Bench) -> Iterator[Curve]:
         _sample(bench, curve, count, "run", "--rm", NAME, "true")
     bench.both("network", "rm", *made)
     yield curve
+
+
+def attached(bench: Bench) -> Iterator["Curve | Row"]:
+    """A start on a bridge that many are on, and how much longer it takes beside 200 than beside one."""
+    curve = Curve("`docker run --rm`, default bridge", "containers on the bridge")
+    row = Row("a start on a bridge with 200 containers, in times of one with 1", unit="x", most=1.3)
+    names: list[str] = []
+    for count in ATTACHED:
+        new = [f"port{n}" for n in range(len(names), count)]
+        names += new
+        for api in bench.apis.values():
+            api.make(new, start=True, network="bridge")
+        _sample(bench, curve, count, "run", "--rm", NAME, "true")
+    for side, points in curve.points.items():
+        row.add(side, points[-1][1] / points[0][1])
+    for api in bench.apis.values():
+        api.remove(names)
+    yield curve
+    yield row
 
 
 def _sample(bench: Bench, curve: Curve, count: int, *words: str) -> None:

@@ -59,6 +59,7 @@ MEASUREMENTS: "dict[str, Callable[[Bench], Iterable[Row | Curve]]]" = {
     "layers": growth.layers,
     "images": growth.images,
     "networks": growth.networks,
+    "attached": growth.attached,
 }
 
 

@@ -111,13 +111,13 @@ class Api:
         finally:
             connection.close()
 
-    def make(self, names: Iterable[str], *, start: bool) -> None:
+    def make(self, names: Iterable[str], *, start: bool, network: str = "none") -> None:
         """Create containers that sleep, four at a time, and start them."""
 
         def one(name: str) -> None:
             config = {"Image": NAME, "Cmd": ["sleep", "86400"], "StopSignal": "SIGKILL"}
             self("POST", f"/containers/create?name={name}", {
-                **config, "HostConfig": {"NetworkMode": "none"}
+                **config, "HostConfig": {"NetworkMode": network}
             })  # fmt: skip
             if start:
                 self("POST", f"/containers/{name}/start")
