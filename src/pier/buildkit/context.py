@@ -10,13 +10,13 @@ from pier.build.context import DOCKERFILE, IGNORE_FILE, Context
 from pier.build.dockerfile.lines import MAX_BYTES
 from pier.build.fetching import Fetcher
 from pier.build.ignore import Ignore, read_patterns
+from pier.build.kept_contexts import KeptContexts
 from pier.build.options import BuildOptions
 from pier.build.progress import Progress, working
 from pier.build.remote_context import load_remote
 from pier.build.stage import Shop
 from pier.build.threads import finished
 from pier.buildkit.session import Session
-from pier.buildkit.trees import Trees
 from pier.errors import InvalidParameter, NotFound
 from pier.storage.root import DataRoot
 
@@ -34,7 +34,7 @@ class SessionContext(Context):
         self,
         root: DataRoot,
         session: Session,
-        trees: Trees,
+        trees: KeptContexts,
         shop: Shop,
         *,
         key: str = "context",

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from pier.build.caches.entry import CacheEntry
 from pier.build.export.exporter import credentials_of
 from pier.build.keeping import Kept, Rule, rule_filters
+from pier.build.kept_contexts import KeptContexts
 from pier.build.progress import Work, working
 from pier.build.result import BuildResult, Order
 from pier.build.threads import finished
@@ -23,7 +24,6 @@ from pier.buildkit.messages.ops import Definition, Platform
 from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
 from pier.buildkit.sessions import Sessions
 from pier.buildkit.solve import DockerfileSolve, check_frontend
-from pier.buildkit.trees import Trees
 from pier.buildkit.workshop import Workshop
 from pier.errors import InvalidParameter, NotFound, Unsupported
 from pier.grpc.server import Call, Method
@@ -46,7 +46,7 @@ class Control:
         workshop: Workshop,
         sessions: Sessions,
         jobs: Jobs,
-        trees: Trees,
+        trees: KeptContexts,
         history: History,
         worker_id: str,
     ) -> None:

@@ -10,8 +10,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-import msgspec
-
+from pier.build.kept_contexts import Index
 from pier.buildkit import packets
 from pier.buildkit.messages.filesync import Stat
 from pier.errors import InvalidParameter
@@ -21,8 +20,6 @@ from pier.storage.tree import remove_tree
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_FILES = 4_000_000
-
-Index = dict[bytes, bytes]
 
 
 class _Open:
@@ -42,7 +39,7 @@ class Receiver:
 
     def __init__(self, directory: str, index: Index) -> None:
         self._base = os.fsencode(directory) + b"/"
-        self._old = index
+        self._old = dict(index)
         self._directories: dict[bytes, Stat] = {b"": Stat(mode=1 << 31 | 0o755)}
         self._links: list[tuple[bytes, Stat]] = []
         self._awaited: dict[int, _Open] = {}
@@ -204,22 +201,3 @@ def _is_directory(body: bytes) -> bool:
 def _is_odd(path: bytes) -> bool:
     """Tell whether a path is none that a walk of a tree gives."""
     return any(part in (b"", b".", b"..") for part in path.split(b"/")) or b"\0" in path
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(Index)
-
-
-def read_index(path: str) -> Index:
-    """Return what a tree's index says, nothing for one that is not there or not whole."""
-    try:
-        with open(path, "rb") as file:
-            return _DECODER.decode(file.read())
-    except (OSError, msgspec.DecodeError):
-        return {}
-
-
-def write_index(path: str, index: Index) -> None:
-    with open(f"{path}.new", "wb") as file:
-        file.write(_ENCODER.encode(index))
-    os.rename(f"{path}.new", path)

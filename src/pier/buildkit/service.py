@@ -10,13 +10,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from pier.build.kept_contexts import KeptContexts
 from pier.buildkit.control import Control
 from pier.buildkit.gateway import Gateway
 from pier.buildkit.history import History
 from pier.buildkit.jobs import Jobs
 from pier.buildkit.session import Session
 from pier.buildkit.sessions import Sessions
-from pier.buildkit.trees import Trees
 from pier.buildkit.workshop import Workshop
 from pier.grpc.connection import Connection
 from pier.grpc.server import Server
@@ -25,7 +25,7 @@ from pier.grpc.server import Server
 class BuildKit:
     """To be made and closed on the loop."""
 
-    def __init__(self, workshop: Workshop, trees: Trees, executor: Executor) -> None:
+    def __init__(self, workshop: Workshop, trees: KeptContexts, executor: Executor) -> None:
         self._executor = executor
         self._sessions = Sessions()
         self._connections: set[Connection] = set()

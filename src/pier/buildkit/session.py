@@ -13,13 +13,14 @@ from functools import partial
 from typing import Self
 from urllib.parse import quote
 
+from pier.build.kept_contexts import Index
 from pier.build.progress import Work
 from pier.build.threads import finished
 from pier.buildkit import send
 from pier.buildkit.content import ClientPlace
 from pier.buildkit.messages import session as messages
 from pier.buildkit.messages.filesync import BytesMessage
-from pier.buildkit.receive import Index, Receiver
+from pier.buildkit.receive import Receiver
 from pier.errors import NotFound, Unavailable
 from pier.grpc.connection import Connection, check_end
 from pier.grpc.status import Code, GrpcError

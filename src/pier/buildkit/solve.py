@@ -13,6 +13,7 @@ from pier.build.builder import Build
 from pier.build.context_paths import context_paths
 from pier.build.dockerfile.errors import DockerfileError
 from pier.build.export.exporter import credentials_of
+from pier.build.kept_contexts import KeptContexts
 from pier.build.lint.text import as_document, as_text, ordered
 from pier.build.progress import Place, Source, Warned, digest_of
 from pier.build.result import BuildResult
@@ -24,7 +25,6 @@ from pier.buildkit.board import Board
 from pier.buildkit.context import SessionContext
 from pier.buildkit.details import solve_error
 from pier.buildkit.session import Session
-from pier.buildkit.trees import Trees
 from pier.buildkit.workshop import Workshop
 from pier.errors import InvalidParameter, NotFound, PierError, Unsupported
 from pier.images.image import Image
@@ -37,7 +37,12 @@ class DockerfileSolve:
     """`load` reads the Dockerfile, `result` builds. `close` ends it, whatever it is doing."""
 
     def __init__(
-        self, workshop: Workshop, trees: Trees, session: Session, wanted: Wanted, board: Board
+        self,
+        workshop: Workshop,
+        trees: KeptContexts,
+        session: Session,
+        wanted: Wanted,
+        board: Board,
     ) -> None:
         self._workshop = workshop
         self._session = session

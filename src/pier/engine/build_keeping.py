@@ -1,4 +1,4 @@
-"""What builds keep, counted and thrown away: steps and cache mounts, by rules or when asked."""
+"""What builds keep, counted and thrown away: steps, cache mounts and contexts, by rules or when asked."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from pier.build.cache import BuildCache
 from pier.build.cache_mounts import CacheMounts
 from pier.build.keeping import CACHE_MOUNT, REGULAR, Kept, Rule, choose
+from pier.build.kept_contexts import LOCAL, KeptContexts
 from pier.engine.services import Services
 from pier.engine.sizes import tree_size
 from pier.model.api_build import BuildCacheRecord
@@ -22,12 +23,14 @@ class BuildKeeping:
         services: Services,
         cache: BuildCache,
         mounts: CacheMounts,
+        contexts: KeptContexts,
         executor: Executor,
         rules: Sequence[Rule],
     ) -> None:
         self._services = services
         self._cache = cache
         self._mounts = mounts
+        self._contexts = contexts
         self._executor = executor
         self._rules = rules
         self._collecting = asyncio.Lock()
@@ -36,6 +39,7 @@ class BuildKeeping:
         """Return all records, the oldest first."""
         loop = asyncio.get_running_loop()
         mounts = await loop.run_in_executor(self._executor, self._mounts.all, tree_size)
+        contexts = await loop.run_in_executor(self._executor, self._contexts.all, tree_size)
         images = {container.record.Image for container in self._services.store}
         found = self._cache.usage(images)
         owners: dict[str, str] = {}
@@ -69,6 +73,19 @@ class BuildKeeping:
                     in_use=mount.in_use,
                 )
             )
+        for context in contexts:
+            kept.append(  # noqa: PERF401 - as above
+                Kept(
+                    id=context.name,
+                    kind=LOCAL,
+                    description="local source for context",
+                    size=context.size,
+                    created_at=context.used_at,
+                    used_at=context.used_at,
+                    uses=1,
+                    in_use=context.in_use,
+                )
+            )
         return kept
 
     async def records(self) -> list[BuildCacheRecord]:
@@ -100,6 +117,8 @@ class BuildKeeping:
             sizes = {record.id: record.size for record in gone if record.kind == CACHE_MOUNT}
             removed = self._mounts.discard(sizes)
             reclaimed += sum(sizes[name] for name in removed)
+            local = [record for record in gone if record.kind == LOCAL]
+            reclaimed += sum(r.size for r in local if self._contexts.discard(r.id))
         return gone, reclaimed
 
     async def collect(self) -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from pier.build.export.exporter import Exporter
 from pier.build.keeping import Kept, Rule
 from pier.build.stage import Shop
-from pier.buildkit.trees import Trees
 from pier.buildkit.workshop import CredentialsFor
 from pier.storage.root import DataRoot
 
@@ -14,9 +13,8 @@ if TYPE_CHECKING:
 
 
 class EngineWorkshop:
-    def __init__(self, builds: "Builds", root: DataRoot, trees: Trees) -> None:
+    def __init__(self, builds: "Builds", root: DataRoot) -> None:
         self._builds = builds
-        self._trees = trees
         self.root = root
         self.caches = builds.caches
 

@@ -20,6 +20,7 @@ from pier.build.export.exporters import Exporters
 from pier.build.export.layers import LayerExports
 from pier.build.fetching import Fetcher
 from pier.build.keeping import Rule
+from pier.build.kept_contexts import KeptContexts
 from pier.build.options import BuildOptions
 from pier.build.pier_session import PierSessions
 from pier.build.progress import SILENT, Progress, Silent, Status, Vertex, error_of, working
@@ -72,7 +73,10 @@ class Builds:
         # Threads of their own: a client that sends its context slowly holds up nobody else.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="build")
         rules = services.settings.builder.rules_on(services.settings.data_root)
-        self.keeping = BuildKeeping(services, self._cache, self._mounts, self._threads, rules)
+        self._contexts = KeptContexts(services.images.root)
+        self.keeping = BuildKeeping(
+            *(services, self._cache, self._mounts, self._contexts, self._threads, rules)
+        )
         self._is_tidying = False
         self.log = BuildLog(database)
         self.exports = Exports()
@@ -101,13 +105,11 @@ class Builds:
         """BuildKit's API, made when somebody speaks it: some megabytes that few engines need."""
         if self._buildkit is None:
             from pier.buildkit.service import BuildKit  # noqa: PLC0415
-            from pier.buildkit.trees import Trees  # noqa: PLC0415
             from pier.engine.build_workshop import EngineWorkshop  # noqa: PLC0415
 
             root = self._services.images.root
-            trees = Trees(root)
-            workshop = EngineWorkshop(self, root, trees)
-            self._buildkit = BuildKit(workshop, trees, self._threads)
+            workshop = EngineWorkshop(self, root)
+            self._buildkit = BuildKit(workshop, self._contexts, self._threads)
         return self._buildkit
 
     def shop(self, credentials: CredentialsFor) -> Shop:

@@ -1,7 +1,7 @@
 """Directories that clients' contexts are received into, kept so that the next build sends less.
 
     <data-root>/contexts/<key>-<number>/tree/     what the client has
-                                        /index    its stats (`receive`); absent while it changes
+                                        /index    its stats; absent while it changes
 
 A build has its tree to itself for as long as it runs: a second one of the same client and directory
 meanwhile gets another. A tree without an index is refuse, and so is one that was not used for long.
@@ -11,15 +11,19 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import msgspec
 from msgspec import Struct
 
-from pier.buildkit.receive import Index, read_index, write_index
 from pier.storage.placement import spread
 from pier.storage.root import DataRoot
 
 KEPT_S = 48 * 3600
+LOCAL = "source.local"
+
+Index = dict[bytes, bytes]
+"""What a client says of its files, as it says it, by path (`buildkit.receive`)."""
 
 
 class Tree(Struct):
@@ -48,7 +52,7 @@ class Tree(Struct):
             write_index(os.path.join(self.place, "index"), index)
 
 
-class Trees:
+class KeptContexts:
     """For pierd's loop."""
 
     def __init__(self, root: DataRoot) -> None:
@@ -101,14 +105,48 @@ class Trees:
             found = [(e.name, e.stat().st_mtime) for e in entries if e.name not in self._busy]
         return sorted(found)
 
-    def free(self) -> list[tuple[str, str, int]]:
-        """Return the name, path and time of last use (ns) of each that no build has now."""
-        return [
-            (name, os.path.join(self._directory, name), int(used * 1_000_000_000))
-            for name, used in self._free()
-        ]
+    def all(self, measure: Callable[[str], int]) -> list["Usage"]:
+        """Return what there is. Blocking."""
+        found = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
+            for entry in entries:
+                used = int(entry.stat().st_mtime * 1_000_000_000)
+                in_use = entry.name in self._busy
+                found.append(Usage(entry.name, measure(entry.path), used, in_use))
+        return sorted(found, key=lambda usage: usage.used_at)
 
-    def discard(self, name: str) -> None:
-        """Remove one that is free."""
-        if name not in self._busy:
-            self._root.discard(os.path.join(self._directory, name))
+    def discard(self, name: str) -> bool:
+        """Remove one that no build has; tell whether it was."""
+        path = os.path.join(self._directory, name)
+        if name in self._busy or not os.path.exists(path):
+            return False
+        self._root.discard(path)
+        return True
+
+
+class Usage(Struct, frozen=True):
+    """`used_at` in ns since the epoch, `size` in bytes."""
+
+    name: str
+    size: int
+    used_at: int
+    in_use: bool
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Index)
+
+
+def read_index(path: str) -> Index:
+    """Return what a tree's index says, nothing for one that is not there or not whole."""
+    try:
+        with open(path, "rb") as file:
+            return _DECODER.decode(file.read())
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def write_index(path: str, index: Index) -> None:
+    with open(f"{path}.new", "wb") as file:
+        file.write(_ENCODER.encode(index))
+    os.rename(f"{path}.new", path)
