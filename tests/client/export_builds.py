@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import socket
+import subprocess
 import tarfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -124,3 +125,20 @@ class Layout:
 
     def json(self, descriptor: Mapping[str, Any]) -> Any:
         return json.loads(self.blob(descriptor))
+
+
+def inspected(engine: EngineProcess, name: str) -> Any:
+    """What a registry has under a name, as skopeo gets it."""
+    done = subprocess.run(
+        [
+            *engine.in_network,
+            "skopeo",
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            f"docker://{name}",
+        ],
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(done.stdout)

@@ -3,14 +3,12 @@
 import gzip
 import io
 import json
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from export_builds import Built, Failed, Layout, build
+from export_builds import Built, Failed, Layout, build, inspected
 from registry_servers import docker_registry
 
 from engine_process import Client, EngineProcess
@@ -199,23 +197,6 @@ def test_files(engine: EngineProcess, files: dict[str, str]) -> None:
         build(engine, files, [{"type": "tar", "nonsense": "1"}])
     with pytest.raises(Failed, match='exporter "floppy" could not be found'):
         build(engine, files, [{"type": "floppy"}])
-
-
-def inspected(engine: EngineProcess, name: str) -> Any:
-    """What a registry has under a name, as skopeo gets it."""
-    done = subprocess.run(
-        [
-            *engine.in_network,
-            "skopeo",
-            "inspect",
-            "--raw",
-            "--tls-verify=false",
-            f"docker://{name}",
-        ],
-        capture_output=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
 
 
 def test_push_what_was_built(

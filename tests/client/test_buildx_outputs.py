@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_builds import Layout
+from export_builds import Layout, inspected
 from registry_servers import docker_registry
 from test_docker_buildx import Context, buildx, context, plugins, steps
 
@@ -117,6 +117,11 @@ def test_caches(engine: EngineProcess, filled: Context, docker: Client, tmp_path
     again = filled.build(TEXT, "--cache-from", f"type=local,src={cache}")
     assert steps(again.stderr)[run] == "CACHED"
     with docker_registry(engine, PORT + 1) as registry:
+        # What is pushed carries the provenance that buildx asks for when nobody did.
+        pushed = f"{registry}/made/pushed:1"
+        filled.build(TEXT, "--push", "-t", pushed)
+        assert len(inspected(engine, pushed)["manifests"]) == 2
+        docker("rmi", "-f", pushed)
         ref = f"{registry}/made/cache:1"
         filled.build(TEXT, "--cache-to", f"type=registry,ref={ref}")
         forget()

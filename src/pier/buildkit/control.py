@@ -111,7 +111,8 @@ class Control:
         session = self._sessions.find(job.request.Session)
         try:
             exporter = self._workshop.exporter(order.type)
-            if order.type == "moby" and not result.is_list and _is_inline(result.provenance):
+            kept = order.type == "moby" and "push" not in order.attributes
+            if kept and not result.is_list and _is_inline(result.provenance):
                 # The engine's own store: as with dockerd's, provenance that nobody asked for in
                 # words is the build's history's, and the image stays one manifest.
                 result = replace(result, provenance=None)

@@ -5,6 +5,7 @@ when somebody wants one, as with every image that is built here. Otherwise its m
 are written now and kept, so that what is pushed later is what the answer says.
 """
 
+import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -129,10 +130,12 @@ class ImageExporter:
         """Register every platform's image; return the one that the names stand for, or the first."""
         tagged = [r for r in references if r.tag and not r.digest]
 
+        pins.add(*composed.documents)
+        # At once: the disk is waited for about as long as for one of them.
+        puts = [partial(self._store.blobs.put, data) for data in composed.documents.values()]
+        await asyncio.gather(*(finished(self._executor, put) for put in puts))
+
         def register() -> list[Image]:
-            pins.add(*composed.documents)
-            for data in composed.documents.values():
-                self._store.blobs.put(data)
             return [
                 register_composed(self._store, composed, number, tagged)
                 for number in range(len(composed.images))
