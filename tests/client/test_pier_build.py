@@ -397,3 +397,21 @@ def test_outline_and_targets(pier: Client, image: str, tmp_path: Path) -> None:
     document = json.loads(pier("build", "--call=outline,format=json", context).stdout)
     assert [secret["name"] for secret in document["secrets"]] == ["token"]
     assert "invalid call" in pier("build", "--call=what", context, check=False).stderr
+
+
+@pytest.mark.usefixtures("cleared")
+def test_explained(pier: Client, image: str, tmp_path: Path) -> None:
+    text = f"FROM {image}\nCOPY f g /d/\nARG A=1\nRUN echo $A > /a\nRUN echo b > /b\n"
+    words = ("build", "--network", "none", "--explain")
+    context = place(tmp_path, text, f="1", g="2")
+    assert "COPY f g /d/: no build before had such a step" in pier(*words, context).stderr
+    assert "Not from the cache" not in pier(*words, context).stderr
+    told = pier(*words, "--build-arg", "A=2", context).stderr
+    assert " - RUN echo $A > /a: the build arguments: 'A=1' became 'A=2'\n" in told
+    assert (
+        " - RUN echo b > /b: the step before it is another one, and the build arguments: " in told
+    )
+    place(tmp_path, text, g="3")
+    told = pier(*words, context).stderr
+    assert " - COPY f g /d/: the file g changed\n" in told
+    assert "--no-cache was given" in pier(*words, "--no-cache", context).stderr

@@ -53,6 +53,7 @@ async def build(call: Call) -> web.StreamResponse:
             progress=call.flag("pier.progress"),
             call=call.text("pier.call"),
             shell=call.text("pier.on-error") in ("shell", "terminal"),
+            explain=call.flag("pier.explain"),
         ),
     )
     return await send_transfer(call, lines)
@@ -107,7 +108,6 @@ def _options(call: Call) -> BuildOptions:
         allowed=_json(call, "pier.allow", list[str]) or [NETWORK_HOST],
         uncached=_json(call, "pier.no-cache-filter", list[str]) or [],
         contexts=_json(call, "pier.contexts", dict[str, str]) or {},
-        explain=call.flag("pier.explain"),
         has_terminal=call.text("pier.on-error") == "terminal",
         use_cache=not call.flag("nocache"),
         pull=call.flag("pull"),

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pier.build.explain import Inputs, unpacked
 from pier.errors import NotFound
 from pier.images.image import Image
 from pier.images.store import ImageStore
@@ -96,12 +97,31 @@ class BuildCache:
         found = [record for record in self._records.values() if record.image == image_id]
         return sorted(found, key=lambda record: (record.created_at, record.key))
 
-    def add(self, key: str, image: Image, parent: Image | None, description: str) -> None:
+    def add(
+        self,
+        key: str,
+        image: Image,
+        parent: Image | None,
+        description: str,
+        inputs: Inputs | None = None,
+    ) -> None:
+        """Remember what a step made, and with `inputs` of what, so that a miss can be explained."""
         now = time.time_ns()
         parent_id = parent.id if parent else ""
         record = Record(key, image.id, parent_id, description, now, now, 1)
         self._records[key] = record
         self._write(record)
+        if inputs is not None:
+            self._write_inputs(key, replace(inputs, made_at=now))
+
+    def known_inputs(self) -> list[Inputs]:
+        """Return the inputs of all steps that were made here."""
+        rows = self._database.rows("SELECT inputs FROM build_inputs")
+        return [unpacked(bytes(row[0])) for row in rows if isinstance(row[0], bytes)]
+
+    def _write_inputs(self, key: str, inputs: Inputs) -> None:
+        with contextlib.suppress(sqlite3.Error), self._database.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO build_inputs VALUES (?, ?)", (key, inputs.packed()))
 
     def usage(self, in_use: Collection[str]) -> list[Usage]:
         """Return what there is, the oldest first. `in_use` are IDs of containers' images."""
@@ -168,3 +188,4 @@ class BuildCache:
             self._records.pop(key, None)
         with self._database.transaction() as db:
             db.executemany("DELETE FROM build_cache WHERE key = ?", [(key,) for key in keys])
+            db.executemany("DELETE FROM build_inputs WHERE key = ?", [(key,) for key in keys])

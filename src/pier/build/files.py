@@ -3,7 +3,7 @@
 import contextlib
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from pier.build.copying import Placement, place, resolve_owner
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.expand import Expander
 from pier.build.dockerfile.lines import Heredoc
+from pier.build.explain import MAX_FILES
 from pier.build.failures import BuildFailed
 from pier.build.fetching import Fetched, Fetcher
 from pier.build.git import parse_git
@@ -47,6 +48,7 @@ class Wanted(Struct, frozen=True):
 class Found(Struct, frozen=True):
     """`items` with the directories to keep of each; `words` for the history; `details` is what
     else makes a difference. `link` makes a layer that knows nothing of those below it.
+    `summed` is the sum of all, `files` has those of each.
     """
 
     items: list[tuple[Item, bytes]]
@@ -56,6 +58,8 @@ class Found(Struct, frozen=True):
     words: str
     details: Sequence[object]
     link: bool = False
+    summed: str = ""
+    files: Mapping[str, str] = {}
 
 
 def expand(step: ins.Copy | ins.Add, expander: Expander) -> Wanted:
@@ -185,11 +189,18 @@ def gather(
             "the destination must be a directory and end with a /"
         )
     flags = f"--chown={wanted.chown} " if wanted.chown else ""
-    words = f"{flags}{total([item for item, _ in items])} in {wanted.target} "
+    files: dict[str, str] = {}
+    summed = total([item for item, _ in items], files)
+    words = f"{flags}{summed} in {wanted.target} "
     asked = step.unpack if isinstance(step, ins.Add) else None
     details = [wanted.chmod, list(wanted.exclude), parents, asked, [keep for _, keep in items]]
     mode = parse_chmod(wanted.chmod)
-    return Found(items, wanted.target, wanted.chown, mode, words, details, step.link)
+    return Found(
+        *(items, wanted.target, wanted.chown, mode, words, details),
+        link=step.link,
+        summed=summed,
+        files=files if len(files) <= MAX_FILES else {},
+    )
 
 
 def put(found: Found, config: ContainerConfig, root_fd: int) -> None:

@@ -36,7 +36,7 @@ class BuildOptions(Struct, frozen=True):
     "network.host", "security.insecure". `uncached` are stages that take nothing from the cache
     (--no-cache-filter), by name or number.
     `contexts` are named contexts, see `named`.
-    `explain` tells why steps missed the cache. `shell` is told the ID of a container for each step
+    `explain` is told for each step that misses the cache what it is and why. `shell` is told the ID of a container for each step
     that fails, with a shell in its state which the client starts; `has_terminal` gives it one.
     `remove` takes the containers of steps away that succeeded, `force_remove` all of them.
 
@@ -62,7 +62,7 @@ class BuildOptions(Struct, frozen=True):
     allowed: Collection[str] = (NETWORK_HOST,)
     uncached: Collection[str] = ()
     contexts: Mapping[str, str] = {}
-    explain: bool = False
+    explain: Callable[[str, str], None] | None = None
     shell: Callable[[str], None] | None = None
     has_terminal: bool = False
     use_cache: bool = True

@@ -10,6 +10,7 @@ import hashlib
 import os
 import posixpath
 import stat
+import zlib
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
@@ -136,16 +137,20 @@ def _names(root_fd: int, path: bytes) -> list[bytes]:
         os.close(fd)
 
 
-def total(items: Sequence[Item]) -> str:
-    """Return what the history calls them: `file:…`, `dir:…` or `multi:…`. Raises OSError."""
-    sums = [_sum(item) for item in items]
+def total(items: Sequence[Item], files: dict[str, str] | None = None) -> str:
+    """Return what the history calls them: `file:…`, `dir:…` or `multi:…`. Raises OSError.
+
+    `files` gets a short sum of each by its path.
+    """
+    sums = [_sum(item, {} if files is None else files) for item in items]
     if len(sums) == 1:
         return sums[0]
     return "multi:" + hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def _sum(item: Item) -> str:
+def _sum(item: Item, files: dict[str, str]) -> str:
     if item.identity:
+        files[os.fsdecode(item.name)] = item.identity
         return item.identity
     hasher = hashlib.sha256()
     fd = item.open()
@@ -157,12 +162,16 @@ def _sum(item: Item) -> str:
             try:
                 for record in _records(inner, item.path, item):
                     hasher.update(record)
+                    path = record.partition(b"\0")[0]
+                    name = item.name + b"/" + path if item.name else path
+                    files[name.decode("utf-8", "backslashreplace")] = f"{zlib.crc32(record):x}"
             finally:
                 os.close(inner)
         else:
             hasher.update(item.name + b"\0" + _about(found, item))
             if stat.S_ISREG(found.st_mode):
                 hasher.update(_content(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)))
+            files[item.name.decode("utf-8", "backslashreplace")] = hasher.hexdigest()[:8]
     finally:
         os.close(fd)
     return f"{kind}:{hasher.hexdigest()}"

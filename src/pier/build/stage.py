@@ -22,6 +22,7 @@ from pier.build.context_paths import reads_context
 from pier.build.copying import make_directory
 from pier.build.dockerfile import instructions as ins
 from pier.build.dockerfile.expand import Expander
+from pier.build.explain import Inputs, text_of, why
 from pier.build.failures import StepFailed, foreign
 from pier.build.fetching import Fetcher
 from pier.build.mounts import parse_mount
@@ -105,6 +106,9 @@ class StageBuild:
         self._platform = platform
         self._cmd_set = False
         self._stubs: list[str] | None = None
+        self._inputs: Inputs | None = None
+        self._shown = ""
+        self._is_past_base = False
         self.cache_lost = not job.options.use_cache
         self.is_cached = False
         self.image: Image | None = None
@@ -141,6 +145,7 @@ class StageBuild:
             work.done()
 
     async def _do(self, step: ins.Instruction) -> None:
+        self._shown = step.original
         match step:
             case ins.Run():
                 await self._run(step)
@@ -205,7 +210,28 @@ class StageBuild:
             expander = self._expander()
         await self._configured(note(self.config.Shell, "ARG " + " ".join(words)))
 
+    def _made_of(
+        self, kind: str, named: Mapping[str, object], files: Mapping[str, str] | None = None
+    ) -> None:
+        """Say what the next step is made of, under names: see `explain`."""
+        parent = self.image.id if self.image else ""
+        texts = [(name, text_of(value)) for name, value in named.items()]
+        self._inputs = Inputs(kind, parent, texts, files or {})
+
+    async def _why(self) -> str:
+        """Say why the step at hand missed the cache."""
+        if self.cache_lost:
+            said = "--no-cache" if not self._job.options.use_cache else "--no-cache-filter"
+            return f"{said} was given"
+        inputs = self._inputs
+        if inputs is None:
+            return "no build before had such a step"
+        known = await finished(self._shop.executor, self._shop.cache.known_inputs)
+        base = "the base image" if not self._is_past_base else "the step before it"
+        return why(inputs, known, base=base)
+
     async def _configured(self, created_by: str) -> None:
+        self._made_of("config", {"instruction": created_by})
         await self._made(created_by, [created_by, self.config, self.author], None)
 
     # Files
@@ -236,6 +262,8 @@ class StageBuild:
             text = file_note(self.config.Shell, f"{step.name} {found.words}")
 
             what: list[object] = [text, found.details]
+            named = {"destination": f"{found.chown} {found.target}", "options": found.details}
+            self._made_of(step.name, named | {"files": found.summed}, found.files)
             if wanted.step.link:
                 await self._linked(text, what, found)
                 return
@@ -319,6 +347,17 @@ class StageBuild:
                 return await self._run_container(wanted)
 
         self._stubs = None
+        self._made_of(
+            "RUN",
+            {
+                "command": " ".join(command),
+                "build arguments": " ".join(f"{name}={value}" for name, value in recorded.items()),
+                "network": network,
+                "mounts": asked,
+                "content of its mounts": read,
+                "heredoc": script.content if script else "",
+            },
+        )
         what = ["RUN", text, command, network, asked, read]
         if script is not None or is_privileged:
             what.append([script.content if script else "", is_privileged])
@@ -428,9 +467,24 @@ class StageBuild:
 
         `says_all` tells whether the history's words say all that makes a difference.
         """
+        parent, epoch = self.image, self._job.epoch
+        key = key_of(parent, [*what, epoch, str(self._platform) if parent is None else ""])
+        try:
+            await self._found_or_made(key, created_by, make, says_all=says_all)
+        finally:
+            self._inputs = None
+            self._is_past_base = True
+
+    async def _found_or_made(
+        self,
+        key: str,
+        created_by: str,
+        make: Callable[[], Awaitable[str]] | None,
+        *,
+        says_all: bool,
+    ) -> None:
         shop, parent = self._shop, self.image
         epoch = self._job.epoch
-        key = key_of(parent, [*what, epoch, str(self._platform) if parent is None else ""])
         async with shop.cache.building(key):
             found = None if self.cache_lost else shop.cache.find(key)
             if found is None and self._job.options.cache_from and not self.cache_lost:
@@ -444,6 +498,8 @@ class StageBuild:
                     self._told.done(cached=True)
                 self._stand_on(found)
                 return
+            if self._job.options.explain is not None:
+                self._job.options.explain(self._shown, await self._why())
             # As with Docker: what follows a step that was made anew is made anew as well, which
             # its parent's new ID says already.
             upper = await make() if make is not None else ""
@@ -460,7 +516,7 @@ class StageBuild:
             self._stubs = None
             image = await self._in_thread(partial(save, shop.store, made, self._job.pins))
             self._stand_on(image)
-            shop.cache.add(key, image, parent, created_by)
+            shop.cache.add(key, image, parent, created_by, self._inputs)
 
     async def _from_others(self, created_by: str, key: str) -> Image | None:
         """Take the step from an image of --cache-from whose history goes on from ours with it."""

@@ -55,6 +55,7 @@ class Show:
         self.out = out
         self.vertexes: dict[str, Vertex] = {}
         self.warnings: list[str] = []
+        self.reasons: list[str] = []
 
     def add(self, record: "dict[str, Any]") -> None:
         if (told := record.get("vertex")) is not None:
@@ -70,6 +71,9 @@ class Show:
             self.moved(vertex, told)
         elif (told := record.get("warning")) is not None:
             self.warnings.append(str(told["short"]))
+        elif (told := record.get("explain")) is not None:
+            step = str(told["step"]).partition("\n")[0]
+            self.reasons.append(f"{step}: {told['why']}")
         elif "progressDetail" not in record and (text := record.get("stream")):
             self.say(str(text).rstrip("\n"))
 
@@ -91,6 +95,10 @@ class Show:
 
     def end(self, failure: "dict[str, Any]") -> None:
         """Draw the last time; tell of warnings, and of what failed where."""
+        if self.reasons:
+            self.say("\nNot from the cache:")
+            for text in self.reasons:
+                self.say(f" - {text}")
         if count := len(self.warnings):
             noun = "warning" if count == 1 else "warnings"
             self.say(f"\n {count} {noun} found:")

@@ -147,7 +147,11 @@ class Builds:
 
         async def work(tell: Tell) -> None:
             telling = Telling(asked, options, _teller(tell))
-            wanted = replace(options, shell=telling.let_in) if asked.shell else options
+            wanted = replace(
+                options,
+                shell=telling.let_in if asked.shell else None,
+                explain=telling.explain if asked.explain else None,
+            )
             builds: list[Build] = []
             with self._recorded(telling, wanted, builds, remote):
                 context = await self._context(reader, wanted, remote, is_dockerfile=is_dockerfile)

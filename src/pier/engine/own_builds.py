@@ -25,12 +25,13 @@ Hear = Callable[[Mapping[str, Any]], None]
 class Asked(Struct, frozen=True):
     """`progress` sends vertexes instead of the classic stream. `call` is "" for a build, or "check".
 
-    `shell` lets the client into a step that failed.
+    `shell` lets the client into a step that failed, `explain` tells why steps missed the cache.
     """
 
     progress: bool = False
     call: str = ""
     shell: bool = False
+    explain: bool = False
 
 
 class Telling:
@@ -43,6 +44,9 @@ class Telling:
         self._options = options
         self.key = uuid.uuid4().hex
         self.progress: Progress = ProgressLines(hear) if asked.progress else SILENT
+
+    def explain(self, step: str, reason: str) -> None:
+        self._hear({"explain": {"step": step, "why": reason}})
 
     def let_in(self, container: str) -> None:
         """Tell of a container with a shell, which the client starts."""

@@ -129,6 +129,13 @@ MIGRATIONS = (
         record TEXT NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    -- What the build cache's steps were made of, for explaining misses (build/explain.py).
+    CREATE TABLE build_inputs (
+        key TEXT PRIMARY KEY,
+        inputs BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 
