@@ -1,5 +1,6 @@
 """`pier build` and `pier builder`."""
 
+import io
 import json
 import os
 import re
@@ -211,6 +212,13 @@ def test_checks(pier: Client, image: str, tmp_path: Path) -> None:
         " 2 warnings found:\n - StageNameCasing: Stage name 'Base' should be lowercase (line 1)\n"
         in told
     )
+    failed = pier(
+        "build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", context, check=False
+    )
+    assert (
+        "failed to solve: lint violation found for rules: JSONArgsRecommended, StageNameCasing"
+        in failed.stderr
+    )
     place(tmp_path, f"FROM {image}\n")
     assert pier("build", "--check", context).stdout == "Check complete, no warnings found.\n"
     place(tmp_path, f"FROM {image}\nRAN x\n")
@@ -415,3 +423,29 @@ def test_explained(pier: Client, image: str, tmp_path: Path) -> None:
     told = pier(*words, context).stderr
     assert " - COPY f g /d/: the file g changed\n" in told
     assert "--no-cache was given" in pier(*words, "--no-cache", context).stderr
+
+
+@pytest.mark.usefixtures("cleared")
+def test_cache_mounts_travel(pier: Client, docker: Client, image: str, tmp_path: Path) -> None:
+    mount = "--mount=type=cache,id=pier-travel,target=/c"
+    context = place(
+        tmp_path, f"FROM {image}\nRUN {mount} mkdir -p /c/d; echo 1 >> /c/d/f; chown 5:6 /c/d/f\n"
+    )
+    kept = tmp_path / "mounts.tar"
+    words = ("build", "--network", "none")
+    pier(*words, "--cache-mounts-to", str(kept), context)
+    with tarfile.open(kept) as tar:
+        assert "pier-travel" in json.load(tar.extractfile("mounts.json") or io.BytesIO()).values()
+    docker("builder", "prune", "-af")
+    place(tmp_path, f"FROM {image}\nRUN {mount} cat /c/d/f > /f; stat -c %u:%g /c/d/f >> /f\n")
+    pier(*words, "--cache-mounts-from", str(kept), "-t", "made/travel", context)
+    assert docker("run", "--rm", "made/travel", "cat", "/f").stdout == "1\n5:6\n"
+    # Steps that the cache has count as well.
+    pier(*words, "--cache-mounts-to", str(tmp_path / "again.tar"), context)
+    with tarfile.open(tmp_path / "again.tar") as tar:
+        assert any(name.endswith("/d/f") for name in tar.getnames())
+    (tmp_path / "bad").write_bytes(b"no archive")
+    failed = pier(*words, "--cache-mounts-from", str(tmp_path / "bad"), context, check=False)
+    assert "this is no archive of cache mounts" in failed.stderr
+    failed = pier(*words, "--cache-mounts-from", "/none", context, check=False)
+    assert "open /none: no such file or directory" in failed.stderr

@@ -54,6 +54,8 @@ async def build(call: Call) -> web.StreamResponse:
             call=call.text("pier.call"),
             shell=call.text("pier.on-error") in ("shell", "terminal"),
             explain=call.flag("pier.explain"),
+            mounts_from=call.flag("pier.cache-mounts-from"),
+            mounts_to=call.flag("pier.cache-mounts-to"),
         ),
     )
     return await send_transfer(call, lines)

@@ -98,6 +98,8 @@ class Build:
         self._shown = str(options.platform) if options.platforms else ""
         self._materials: dict[str, Material] = {}
         self.times: list[StepTimes] = []
+        self.cache_mounts: set[str] = set()
+        self._failures: list[Failure] = []
         self._bases: dict[int, Image | None] = {}
         self._total = len(file.globals) + sum(1 + len(s.stage.instructions) for s in plan.stages)
 
@@ -152,8 +154,9 @@ class Build:
                         epoch,
                         pins,
                         progress,
-                        [],
+                        self._failures,
                         caches,
+                        self.cache_mounts,
                     )
                     image = await self._run(tell)
                     result.add(*image.chain_ids, *image.blobs)
@@ -219,7 +222,7 @@ class Build:
 
     def failure_of(self, error: BaseException) -> Failure | None:
         """Return the step that failed with an error, None where it was none."""
-        return next((f for f in self._job.failures if f.error is error), None)
+        return next((f for f in self._failures if f.error is error), None)
 
     async def _finish(
         self, tasks: "list[asyncio.Task[StageBuild]]", turns: Turns, outputs: list[Output]

@@ -13,7 +13,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 
 import msgspec
@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from pier.build.mounts import StepMount
 from pier.build.threads import finished
+from pier.errors import Conflict
 from pier.storage.root import DataRoot
 
 _USES = "uses.json"
@@ -69,8 +70,7 @@ class CacheMounts:
         One that begins with files is another one for each `base`; `fill` puts them into a
         directory, in a thread of `executor`.
         """
-        identity = f"{mount.id}\0{base}" if base else mount.id
-        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        name = name_of(mount, base)
         if mount.sharing == "private":
             number = 0
             while self._users[name]:
@@ -125,6 +125,28 @@ class CacheMounts:
             os.chmod(path, mount.mode)
         return path
 
+    def paths(self, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return (ID, path) by names, of those that are there."""
+        found = {}
+        for name in names:
+            path = os.path.join(self._directory, name)
+            if os.path.isdir(path):
+                use = self._uses.get(name)
+                found[name] = (use.id if use else "", path)
+        return found
+
+    def take(self, place: str, names: Mapping[str, str]) -> None:
+        """Take directories of `place` for the mounts of these names (and IDs) that nobody has now."""
+        os.makedirs(self._directory, mode=0o711, exist_ok=True)
+        for name, identity in names.items():
+            if self._users[name]:
+                raise Conflict(f"cache mount {identity or name} is in use by another build")
+            path = os.path.join(self._directory, name)
+            if os.path.isdir(path):
+                self._root.discard(path)
+            os.rename(os.path.join(place, name), path)
+            self._note(name, identity)
+
     def all(self, measure: Callable[[str], int]) -> list[CacheMount]:
         """Return what there is. Blocking: each is measured."""
         try:
@@ -167,3 +189,9 @@ class CacheMounts:
             self._uses.pop(name, None)
             self._root.discard(os.path.join(self._directory, name))
         return free
+
+
+def name_of(mount: StepMount, base: str) -> str:
+    """Return the directory's name; `base` says what it begins with, "" for nothing."""
+    identity = f"{mount.id}\0{base}" if base else mount.id
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]

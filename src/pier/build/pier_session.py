@@ -82,6 +82,11 @@ class PierSession:
                 os.unlink(archive)
         return total
 
+    async def fetch(self, name: str, path: str) -> None:
+        """Write a file of the client's, by what it calls it, to `path`. Raises PierError, OSError."""
+        async with self._channels.asking({"kind": "file", "id": name}) as channel:
+            await _to_file(channel, path)
+
     async def send_tree(self, exporter: str, directory: str) -> None:
         raise Unsupported("this client fetches what a build exports")
 

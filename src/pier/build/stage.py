@@ -61,7 +61,8 @@ class Job(Struct, frozen=True):
     """What the stages of one build share; `pins` keeps the layers that they stand on.
 
     `failures` are the steps that failed, with what they raised. `caches` are those elsewhere that
-    steps may be taken from.
+    steps may be taken from. `cache_mounts` are the names of those that steps have, also of steps that
+    the cache had.
     """
 
     options: BuildOptions
@@ -72,6 +73,7 @@ class Job(Struct, frozen=True):
     progress: Progress = SILENT
     failures: "list[Failure]" = []
     caches: Sequence[ImportedCache] = ()
+    cache_mounts: set[str] = set()
 
 
 class Failure(Struct, frozen=True):
@@ -315,6 +317,7 @@ class StageBuild:
         network, is_privileged = self._rights(step, word)
         asked = [word(text) for text in step.mounts]
         mounts = [parse_mount(text) for text in asked]
+        self._job.cache_mounts.update(step_mounts.cache_names(mounts, self.sources))
         load = partial(step_mounts.inputs, mounts, self._job.context, self.sources)
         read = await finished(self._shop.executor, load) if mounts else []
         written, script = files.with_heredocs(step.command)

@@ -10,7 +10,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from pier.build.cache_mounts import CacheMounts
+from pier.build.cache_mounts import CacheMounts, name_of
 from pier.build.context import INSIDE, Context, outside
 from pier.build.dockerfile.lines import Heredoc
 from pier.build.failures import BuildFailed
@@ -117,12 +117,21 @@ def script(document: Heredoc, context: Context) -> Mount:
     return _bind(path, SCRIPTS + document.name, read_only=True)
 
 
+def cache_names(mounts: Sequence[StepMount], images: Mapping[str, Image | None]) -> list[str]:
+    """Return the names of the cache mounts among them."""
+    return [name_of(mount, _base(mount, images)) for mount in mounts if mount.kind == "cache"]
+
+
+def _base(mount: StepMount, images: Mapping[str, Image | None]) -> str:
+    if not mount.stage:
+        return ""
+    image = images.get(mount.stage)
+    return f"{image.id if image else ''}:{mount.source}"
+
+
 async def _cache(stack: contextlib.AsyncExitStack, mount: StepMount, around: Surroundings) -> str:
     """Hold a cache mount's directory, which begins as a copy of what `from` and `source` name."""
-    base = ""
-    if mount.stage:
-        image = around.images.get(mount.stage)
-        base = f"{image.id if image else ''}:{mount.source}"
+    base = _base(mount, around.images)
 
     def fill(path: str) -> None:
         source_fd = _source_fd(mount, around)

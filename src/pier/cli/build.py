@@ -241,6 +241,8 @@ def _own(options: "Options", sources: "Any") -> "dict[str, Any]":
     for text in options.list("ssh"):
         sources.add_agent(text)
     contexts = dict(sources.add_context(text) for text in options.list("build-context"))
+    if path := options.text("cache-mounts-from"):
+        sources.add_file("cache-mounts", path)
     on_error = options.text("on-error")
     if on_error not in ("", "shell"):
         raise Failure(f"invalid value for --on-error: {on_error}: there is shell")
@@ -249,6 +251,8 @@ def _own(options: "Options", sources: "Any") -> "dict[str, Any]":
         "pier.allow": _json([*options.list("allow"), "network.host"]),
         "pier.contexts": _json(contexts),
         "pier.no-cache-filter": _json(options.list("no-cache-filter")),
+        "pier.cache-mounts-from": bool(options.text("cache-mounts-from")) or None,
+        "pier.cache-mounts-to": bool(options.text("cache-mounts-to")) or None,
         "pier.explain": options.on("explain") or None,
         "pier.on-error": ("terminal" if _has_terminal() else "shell") if on_error else None,
     }
@@ -284,6 +288,14 @@ BUILD = Command(
             kinds.STRING,
             'Set method for evaluating build ("check", "outline", "targets")',
             default="build",
+        ),
+        Flag(
+            "cache-mounts-from",
+            kinds.STRING,
+            "Fill cache mounts from a file that was written before",
+        ),
+        Flag(
+            "cache-mounts-to", kinds.STRING, "Write the cache mounts of the build's steps to a file"
         ),
         Flag("cgroup-parent", kinds.STRING, "Set the parent cgroup for RUN instructions"),
         Flag("check", kinds.BOOL, 'Shorthand for "--call=check"'),

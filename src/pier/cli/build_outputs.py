@@ -30,6 +30,7 @@ class Outputs:
             self._order("image", {"push": "true"}, "")
         if options.on("load") and not any(o["Type"] == "image" for o in self.orders):
             self._order("image", {}, "")
+        self._mounts = options.text("cache-mounts-to")
         annotations = [text.partition("=")[::2] for text in options.list("annotation")]
         if annotations and not self.orders:
             self._order("image", {}, "")
@@ -80,7 +81,9 @@ class Outputs:
     def take(self, client: "Client", told: "dict[str, Any]") -> None:
         """Begin to fetch what the engine has ready; it goes on beside the build's progress."""
         number = int(told["Number"])
-        kind, target = str(self.orders[number]["Type"]), self._targets[number]
+        kind, target = "tar", self._mounts
+        if number >= 0:
+            kind, target = str(self.orders[number]["Type"]), self._targets[number]
         work = threading.Thread(target=self._fetch, args=(client, told["ID"], kind, target))
         self._threads.append(work)
         work.start()

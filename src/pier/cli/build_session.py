@@ -22,15 +22,23 @@ _WAITING = 32
 
 
 class Sources:
-    """`secrets` are functions that read one, `agents` paths of sockets, `directories` paths."""
+    """`secrets` are functions that read one, `agents` paths of sockets, `directories` and
+    `files` paths.
+    """
 
     def __init__(self) -> None:
         self.secrets: dict[str, tuple[str, str]] = {}
         self.agents: dict[str, str] = {}
         self.directories: dict[str, str] = {}
+        self.files: dict[str, str] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.secrets or self.agents or self.directories)
+        return bool(self.secrets or self.agents or self.directories or self.files)
+
+    def add_file(self, name: str, path: str) -> None:
+        if not os.path.isfile(path):
+            raise Failure(f"open {path}: no such file or directory")
+        self.files[name] = path
 
     def add_secret(self, text: str) -> None:
         """Take `id=NAME[,src=PATH][,env=VARIABLE][,type=file|env]`. Raises Failure."""
@@ -156,6 +164,8 @@ class BuildSession:
                     self._agent(number, name, probe=bool(question.get("probe")))
                 case "directory":
                     self._directory(number, name, question)
+                case "file":
+                    self._file(number, name)
                 case other:
                     self.send(b"X", number, f"unknown question {other}".encode())
         except Failure as error:
@@ -179,6 +189,15 @@ class BuildSession:
             raise Failure("not found")
         for start in range(0, len(data), _PIECE):
             self.send(b"D", number, data[start : start + _PIECE])
+        self.send(b"E", number)
+
+    def _file(self, number: int, name: str) -> None:
+        path = self._sources.files.get(name)
+        if path is None:
+            raise Failure("not found")
+        with open(path, "rb") as file:
+            while data := file.read(_PIECE):
+                self.send(b"D", number, data)
         self.send(b"E", number)
 
     def _agent(self, number: int, name: str, *, probe: bool) -> None:

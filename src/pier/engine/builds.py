@@ -33,6 +33,7 @@ from pier.build.threads import finished
 from pier.engine.build_exports import ClassicReceiver, Exports
 from pier.engine.build_keeping import BuildKeeping
 from pier.engine.build_log import BuildLog, step_records
+from pier.engine.build_mounts import bring, send
 from pier.engine.build_steps import BuildSteps, CredentialsFor, clear_left
 from pier.engine.containers import Containers
 from pier.engine.own_builds import Asked, Telling
@@ -181,6 +182,8 @@ class Builds:
                     await finished(self._threads, partial(telling.answer, builds[0]))
                     return
                 await finished(self._threads, builds[0].findings)
+                if asked.mounts_from:
+                    await bring(options.session, context, self._mounts, self._threads)
                 heard = _nobody if options.quiet or asked.progress else _teller(tell)
                 result = await run_all(
                     *(builds, options, heard, pins),
@@ -198,6 +201,9 @@ class Builds:
             telling.image = await self._export(
                 *(result, options, receiver, heard, tell), telling.progress
             )
+            if asked.mounts_to:
+                names = {name for build in builds for name in build.cache_mounts}
+                await send(names, self._mounts, receiver, self._threads)
             if asked.progress:
                 tell({"aux": {"ID": telling.image}})
             elif options.quiet and telling.image:

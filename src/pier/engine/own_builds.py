@@ -26,12 +26,15 @@ class Asked(Struct, frozen=True):
     """`progress` sends vertexes instead of the classic stream. `call` is "" for a build, or "check".
 
     `shell` lets the client into a step that failed, `explain` tells why steps missed the cache.
+    `mounts_from` and `mounts_to` take cache mounts from the client, and send them to it.
     """
 
     progress: bool = False
     call: str = ""
     shell: bool = False
     explain: bool = False
+    mounts_from: bool = False
+    mounts_to: bool = False
 
 
 class Telling:
