@@ -212,7 +212,7 @@ def test_features(runtime: Runtime):
     assert {"pid", "user", "cgroup"} <= set(linux["namespaces"])
     assert "CAP_SYS_ADMIN" in linux["capabilities"]
     assert linux["cgroup"] == {
-        "v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False,
+        "v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True,
     }  # fmt: skip
     assert "SCMP_ACT_ERRNO" in linux["seccomp"]["actions"]
     assert linux["selinux"] == {"enabled": False}

@@ -98,7 +98,18 @@ def test_what_is_invalid(changes: dict[str, Any], text: str) -> None:
     [
         ({"process__commandLine": "x"}, "process.commandLine is for Windows"),
         ({"linux__intelRdt": {"closID": "x"}}, "intelRdt"),
-        ({"linux__resources": {"rdma": {"x": {}}}}, "linux.resources.rdma is not supported"),
+        (
+            {"linux__resources": {"rdma": {"x": {"hcaHandles": 1}}}},
+            "cgroup controller rdma is not available on this host",
+        ),
+        (
+            {"linux__resources": {"network": {"classID": 1}}},
+            "cgroup controller net_cls is not available on this host",
+        ),
+        (
+            {"linux__resources": {"network": {"priorities": [{"name": "lo", "priority": 1}]}}},
+            "cgroup controller net_prio is not available on this host",
+        ),
         ({"linux__resources": {"network": {"classID": 1}}}, "net"),
     ],
 )

@@ -227,6 +227,9 @@ def destroy(container: Container, spec: "Spec | None" = None) -> None:
         except FileNotFoundError:
             spec = {}
     container.forget()
+    if not spec.get("linux", {}).get("cgroupsPath"):
+        # Ours; whoever makes a container at this moment makes them again.
+        container.cgroup.remove_empty_parents(2)
     run_hooks(container, spec, "poststop")
 
 
@@ -286,7 +289,6 @@ def cgroup_path(spec: "Spec", root: str, container_id: str) -> str:
     """Where the container's cgroup is, below each hierarchy's root; relative ones start there too.
 
     Where config.json does not say it depends on --root too: ids are unique in one of them only.
-    Such a parent stays, empty: removing it would race with a container that is being made in it.
     """
     path = spec.get("linux", {}).get("cgroupsPath")
     if not path:

@@ -206,6 +206,8 @@ class Resources(TypedDict, total=False):
     pids: Pids
     blockIO: BlockIO
     hugepageLimits: list[HugepageLimit]
+    network: dict[str, Any]
+    rdma: dict[str, dict[str, int]]
     unified: dict[str, str]
 
 

@@ -19,6 +19,7 @@ PASSWD_PATH = "/etc/passwd"  # noqa: S105  # a file's name
 GROUP_PATH = "/etc/group"
 MAX_ID = (1 << 31) - 1
 MAX_FILE_BYTES = 1 << 24
+READ_BYTES = 1 << 14
 _MAX_DIGITS = 20
 
 _RANGE = f"uids and gids must be in range 0-{MAX_ID}"
@@ -193,7 +194,7 @@ def _read(path: str) -> bytes:
             return b""
         chunks = []
         left = MAX_FILE_BYTES + 1
-        while left > 0 and (chunk := os.read(fd, left)):
+        while left > 0 and (chunk := os.read(fd, min(left, READ_BYTES))):
             chunks.append(chunk)
             left -= len(chunk)
         if left <= 0:

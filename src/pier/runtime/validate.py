@@ -148,20 +148,17 @@ def _check_resources(linux: "Linux") -> None:
     resources: dict[str, Any] = dict(linux.get("resources") or {})
     from pier.kernel.cgroups import detect  # noqa: PLC0415  # only where there are resources
 
-    if resources.get("network") and not _controllers() & {"net_cls", "net_prio"}:
-        raise Unsupported("cgroup controllers net_cls and net_prio are not available on this host")
-    if resources.get("network"):
-        raise Unsupported("linux.resources.network is not supported")
-    if resources.get("rdma"):
-        raise Unsupported("linux.resources.rdma is not supported")
-    if resources.get("unified") and detect().mode != "v2":
+    hierarchies = detect()
+    network = resources.get("network") or {}
+    for controller, wanted in (
+        ("net_cls", network.get("classID")),
+        ("net_prio", network.get("priorities")),
+        ("rdma", resources.get("rdma")),
+    ):
+        if wanted and hierarchies.home(controller) is None:
+            raise Unsupported(f"cgroup controller {controller} is not available on this host")
+    if resources.get("unified") and hierarchies.mode != "v2":
         raise InvalidParameter("invalid configuration: cannot use unified on cgroup v1")
-
-
-def _controllers() -> set[str]:
-    """The names of the controllers of cgroup v1 that are mounted."""
-    with open("/proc/self/cgroup", encoding="ascii") as file:
-        return {name for line in file for name in line.split(":")[1].split(",")}
 
 
 def _check_mounts(spec: "Spec") -> None:

@@ -15,10 +15,12 @@ from pier.kernel.cgroups import (
     hugetlb,
     memory,
     pids,
+    rdma,
     tree,
 )
 from pier.kernel.cgroups.files import apply, unsupported, write
 from pier.kernel.cgroups.hierarchies import Hierarchies, Hierarchy
+from pier.kernel.cgroups.network import NetCls, NetPrio
 from pier.kernel.cgroups.snapshot import collect
 from pier.kernel.lean import signal
 
@@ -37,6 +39,9 @@ _CONTROLLERS = (
     ("pids", pids),
     ("blkio", blkio),
     ("hugetlb", hugetlb),
+    ("net_cls", NetCls),
+    ("net_prio", NetPrio),
+    ("rdma", rdma),
 )
 
 _KILL_TIMEOUT_S = 10.0
@@ -101,6 +106,14 @@ class Cgroup:
                 busy = exc
         if busy is not None:
             raise busy
+
+    def remove_empty_parents(self, levels: int) -> None:
+        """Remove that many parents, from the nearest on, where nothing is in them any more."""
+        parent = self.path
+        for _ in range(levels):
+            parent = os.path.dirname(parent)
+            for hierarchy in self._hierarchies.all:
+                tree.remove_empty(hierarchy.mount + parent)
 
     def exists(self) -> bool:
         """Tell whether there is anything of it in any hierarchy."""

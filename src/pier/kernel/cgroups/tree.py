@@ -7,13 +7,14 @@ import time
 from pier.kernel.cgroups import cpuset
 from pier.kernel.cgroups.files import read, write
 from pier.kernel.cgroups.hierarchies import Hierarchy
+from pier.kernel.lean import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# v2 controllers that containers get; others ("rdma", "misc", …) are left as they are.
-_V2_WANTED = frozenset({"cpu", "cpuset", "io", "memory", "pids", "hugetlb"})
+# v2 controllers that containers get; others ("misc", …) are left as they are.
+_V2_WANTED = frozenset({"cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma"})
 
 # After the last process is gone the kernel takes a moment to let go of the cgroup.
 _REMOVE_TIMEOUT_S = 2.0
@@ -21,16 +22,19 @@ _REMOVE_TIMEOUT_S = 2.0
 
 def make_v1(hierarchy: Hierarchy, directory: str) -> bool:
     """Make `directory` with its parents; True when it is new. A cpuset is made fit for joining."""
-    made = _mkdir(directory)
-    if made is None:
+    # Again, where who removes an empty parent comes in between.
+    while (made := _mkdir(directory)) is None:
         parent = os.path.dirname(directory)
-        make_v1(hierarchy, parent)
-        if "cpuset" in hierarchy.controllers:
-            cpuset.clone_to_children_v1(parent)
-        made = _mkdir(directory)
+        try:
+            make_v1(hierarchy, parent)
+            if "cpuset" in hierarchy.controllers:
+                cpuset.clone_to_children_v1(parent)
+        except OSError as exc:
+            if exc.errno not in {errno.ENOENT, errno.ENODEV}:
+                raise
     if "cpuset" in hierarchy.controllers:
         cpuset.inherit_v1(hierarchy.mount, directory)
-    return bool(made)
+    return made
 
 
 def make_v2(hierarchy: Hierarchy, directory: str) -> tuple[bool, dict[str, OSError]]:
@@ -40,10 +44,8 @@ def make_v2(hierarchy: Hierarchy, directory: str) -> tuple[bool, dict[str, OSErr
     reason: EBUSY where processes live directly in an ancestor (cgroups(7), the "no internal
     processes" rule).
     """
-    made = _mkdir(directory)
-    if made is None:
+    while (made := _mkdir(directory)) is None:
         _make_parents(directory)
-        made = _mkdir(directory)
     wanted = _V2_WANTED.intersection(hierarchy.controllers)
     missing = wanted.difference(read(f"{directory}/cgroup.controllers").split())
     failed: dict[str, OSError] = {}
@@ -52,14 +54,13 @@ def make_v2(hierarchy: Hierarchy, directory: str) -> tuple[bool, dict[str, OSErr
         for name in directory[len(hierarchy.mount) + 1 :].split("/"):
             _enable(ancestor, sorted(missing), failed)
             ancestor = f"{ancestor}/{name}"
-    return bool(made), failed
+    return made, failed
 
 
 def _make_parents(directory: str) -> None:
     parent = os.path.dirname(directory)
-    if _mkdir(parent) is None:
+    while _mkdir(parent) is None:
         _make_parents(parent)
-        _mkdir(parent)
 
 
 def _mkdir(directory: str) -> bool | None:
@@ -136,6 +137,12 @@ def remove(directory: str) -> None:
         _remove_children(directory)
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.02)
+
+
+def remove_empty(directory: str) -> None:
+    """Remove `directory` if there is nothing in it; missing is fine."""
+    with suppress(OSError):
+        os.rmdir(directory)
 
 
 def _remove_children(directory: str) -> None:

@@ -48,7 +48,7 @@ def document() -> "dict[str, Any]":
                 "v2": True,
                 "systemd": False,
                 "systemdUser": False,
-                "rdma": False,
+                "rdma": True,
             },
             "seccomp": {
                 "enabled": _libseccomp() is not None,
