@@ -10,18 +10,22 @@ from busybox_image import docker_archive
 
 FILES, SIZE, SEED = 11_000, 300_000_000, 4
 NAME = "bench/large:latest"
+LAYERS, LAYERED = 20, "bench/layered:latest"
 
 
-def large_root() -> bytes:
-    """Return the tar of a root like a distribution's: many small files, few large ones."""
-    chance = random.Random(SEED)
+def large_root(part: int = 0, parts: int = 1) -> bytes:
+    """Return the tar of a root like a distribution's: many small files, few large ones.
+
+    Or one of several parts of about as much together.
+    """
+    chance = random.Random(SEED + part)
     words = [chance.randbytes(24) for _ in range(4096)]
-    weights = [min(chance.paretovariate(0.9), 400) for _ in range(FILES)]
-    scale = SIZE / sum(weights)
+    weights = [min(chance.paretovariate(0.9), 400) for _ in range(FILES // parts)]
+    scale = SIZE / parts / sum(weights)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for number, weight in enumerate(weights):
-            place = f"usr/share/d{number // 400}/e{number // 20}"
+            place = f"usr/share/p{part}/d{number // 400}/e{number // 20}"
             if number % 20 == 0:
                 directory = tarfile.TarInfo(place)
                 directory.type, directory.mode = tarfile.DIRTYPE, 0o755
@@ -50,6 +54,13 @@ class Archives:
         for path, data in ((self.root, root), (self.image, docker_archive(NAME, [root]))):
             with open(path, "wb") as file:
                 file.write(data)
+
+
+def layered_image(path: str) -> None:
+    """Write an archive of an image as large, in LAYERS layers."""
+    with open(path, "wb") as file:
+        parts = [large_root(part, LAYERS) for part in range(LAYERS)]
+        file.write(docker_archive(LAYERED, parts))
 
 
 def peak_mb(pid: int) -> float:

@@ -1,5 +1,6 @@
 """Moving images: a large one loaded, saved, imported, pushed and pulled."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -43,19 +44,29 @@ def registry(bench: Bench) -> Iterator[Row]:
     """Debian's docker-registry beside each engine."""
     beside = ["nsenter", "--net", "--target", str(bench.peer.pid)]
     with (
+        tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as directory,
         pulls.registry(bench.engine.in_network, bench.pier),
         pulls.registry(beside, bench.dockerd),
     ):
-        row = Row("`docker push` of 300 MB, 11,000 files", goal=3)
-        sides = {s: pulls.push_side(c, timed) for s, c in bench.clients.items()}
+        made = archives.Archives(directory)
+        row = Row("the first `docker push` of 300 MB, 11,000 files", goal=3)
+        sides = {s: pulls.push_side(c, timed, made) for s, c in bench.clients.items()}
         yield take_turns(row, bench.few, sides, warm_up=1)
-        for client in bench.clients.values():
-            pulls.remove(client)
+        row = Row("… again, to a registry that has nothing of it")
+        sides = {s: pulls.push_again_side(c, timed) for s, c in bench.clients.items()}
+        yield take_turns(row, bench.few, sides, warm_up=1)
         row = Row("`docker pull` of the same", goal=3)
-        sides = {s: pulls.pull_side(c, timed) for s, c in bench.clients.items()}
-        yield take_turns(row, bench.few, sides, warm_up=1)
+        yield take_turns(row, bench.few, _pulls(bench, made.image, archives.NAME), warm_up=1)
         bench.both("pull", pulls.NAME)
         row = Row("… again, nothing has changed", most=100)
         yield take_turns(row, bench.runs, bench.command("pull", pulls.NAME))
-        for client in bench.clients.values():
-            pulls.remove(client)
+        layered = os.path.join(directory, "layered.tar")
+        archives.layered_image(layered)
+        row = Row(f"`docker pull` of as much in {archives.LAYERS} layers", goal=3)
+        yield take_turns(row, bench.few, _pulls(bench, layered, archives.LAYERED), warm_up=1)
+
+
+def _pulls(bench: Bench, archive: str, name: str) -> dict[str, Callable[[], float]]:
+    for client in bench.clients.values():
+        pulls.remove(client)
+    return {s: pulls.pull_side(c, timed, archive, name) for s, c in bench.clients.items()}

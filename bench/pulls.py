@@ -43,29 +43,44 @@ def registry(in_network: list[str], client: Client) -> Iterator[None]:
             process.wait(10)
 
 
-def push_side(client: Client, timed: Callable[..., float]) -> Callable[[], float]:
-    """Return a measurement of one push of everything; the image is loaded first."""
-    _load(client)
+def push_side(
+    client: Client, timed: Callable[..., float], made: archives.Archives
+) -> Callable[[], float]:
+    """Return a measurement of the first push of an image: it is loaded again before each."""
 
-    def forget() -> None:
-        shutil.rmtree(os.path.join(client.env["BENCH_REGISTRY"], "data"), ignore_errors=True)
+    def anew() -> None:
+        _empty(client)
+        remove(client)
+        _load(client, made.image, archives.NAME)
 
-    return archives.without(forget, lambda: timed(client, "push", NAME))
+    anew()
+    return archives.without(anew, lambda: timed(client, "push", NAME))
 
 
-def pull_side(client: Client, timed: Callable[..., float]) -> Callable[[], float]:
+def push_again_side(client: Client, timed: Callable[..., float]) -> Callable[[], float]:
+    """Return a measurement of a push of what was pushed before, and is lost over there."""
+    return archives.without(lambda: _empty(client), lambda: timed(client, "push", NAME))
+
+
+def _empty(client: Client) -> None:
+    shutil.rmtree(os.path.join(client.env["BENCH_REGISTRY"], "data"), ignore_errors=True)
+
+
+def pull_side(
+    client: Client, timed: Callable[..., float], archive: str, name: str
+) -> Callable[[], float]:
     """Return a measurement of one pull of everything; it is pushed first."""
-    _load(client)
+    _load(client, archive, name)
     client("push", NAME, timeout=300)
     remove(client)
     return archives.without(lambda: remove(client), lambda: timed(client, "pull", NAME))
 
 
 def remove(client: Client) -> None:
-    client("rmi", "-f", NAME, archives.NAME, check=False, timeout=300)
+    names = (NAME, archives.NAME, archives.LAYERED)
+    client("rmi", "-f", *names, check=False, timeout=300)
 
 
-def _load(client: Client) -> None:
-    with tempfile.TemporaryDirectory(prefix="pier-bench-", dir=place()) as directory:
-        client("load", "-i", archives.Archives(directory).image, timeout=300)
-    client("tag", archives.NAME, NAME)
+def _load(client: Client, archive: str, name: str) -> None:
+    client("load", "-i", archive, timeout=300)
+    client("tag", name, NAME)

@@ -1,10 +1,10 @@
 """Where ext4 puts what is made in a directory: FS_TOPDIR_FL of ioctl_iflags(2), `chattr +T`.
 
-For a minute after an inode was freed ext4 does not give it away again (recently_deleted() in
-fs/ext4/ialloc.c): whoever makes files in a block group where many were just deleted searches past
-all of them for each new one. A layer of 11,000 files that follows the removal of another took 6 to
-10 s that way, and 0.6 s in a group of its own. A child of a directory with this flag gets one: it
-goes to a group with few directories, and what is made in it later follows.
+Without a journal ext4 does not give an inode away again for a minute after it was freed
+(recently_deleted() in fs/ext4/ialloc.c): whoever makes files in a block group where many were just
+deleted searches past all of them for each new one. A layer of 11,000 files that follows the removal
+of another took 6 to 10 s that way, and 0.6 s in a group of its own. A child of a directory with this
+flag gets one: it goes to a group with few directories, and what is made in it later follows.
 """
 
 import contextlib
