@@ -291,6 +291,41 @@ def test_damaged_image_is_dropped_at_start(images):
     assert images.files() == (1, 2)
 
 
+@pytest.mark.parametrize("torn", ["layer", "config", "manifest"])
+@pytest.mark.parametrize("how", ["empty", "zeros", "half"])
+def test_power_cut_before_an_image_was_on_the_disk(images, torn, how):
+    """What was renamed and not synced is looked at before anybody reads it."""
+    kept = images.make("b:latest", content=b"other")
+    images.root.settle()
+    layer = images.add(layer_tar(file=b"same"))
+    config = images.blobs.put(json.dumps({"rootfs": {"diff_ids": [layer.diff_id]}}).encode())
+    described = {
+        "schemaVersion": 2,
+        "config": {"digest": config, "size": 1},
+        "layers": [{"digest": layer.blob, "size": 1}],
+    }
+    manifest = images.blobs.put(json.dumps(described).encode())
+    references = [parse_reference("a:1")]
+    images.store.register(config, [layer], references=references, manifest=manifest)
+    images.root.settle()
+    whole = images.files()
+    with images.database.transaction() as db:
+        db.execute("UPDATE layers SET unsynced = 'another boot' WHERE blob = ?", (layer.blob,))
+    path = images.blobs.path({"layer": layer.blob, "config": config, "manifest": manifest}[torn])
+    size = os.path.getsize(path)
+    os.truncate(path, size // 2 if how == "half" else 0)
+    if how == "zeros":
+        os.truncate(path, size)
+
+    images.restart()
+    if torn == "manifest":
+        assert images.store.get("a:1").manifest == "", "it can be run all the same"
+        assert images.files() == (2, whole[1] - 1)
+    else:
+        assert [image.id for image in images.store.all()] == [kept.id]
+        assert images.files() == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("filters", "found"),
     [

@@ -59,7 +59,7 @@ class Received(Protocol):
     def size(self) -> int: ...
     def reader(self) -> BinaryIO: ...
     def head(self, size: int) -> bytes: ...
-    def commit(self) -> Digest: ...
+    def commit(self, *, durable: bool = True) -> Digest: ...
     def abort(self) -> None: ...
 
 
@@ -146,8 +146,6 @@ class Intake:
             self._unpacking[digest] = early.future
         elif is_new and _looks_like_layer(writer.head(512)):
             self._unpack(digest)
-        if digest in self._unpacking:
-            self._pool.submit(writer.sync)
         return digest
 
     def _write(
@@ -241,7 +239,8 @@ class Intake:
             self._pins.add(manifest)
             self._commit(manifest)
             for source in layers:
-                self._commit(source.blob)
+                # Of a layer that is known by another blob: no start would look at this one.
+                self._commit(source.blob, durable=True)
         if index is not None:
             self._pins.add(index)
             self._commit(index)
@@ -357,11 +356,15 @@ class Intake:
         self._futures.append(future)
         return _Early(reader, future)
 
-    def _commit(self, digest: Digest) -> None:
-        """Give a blob its name; it is pinned, so one that is there already stays."""
+    def _commit(self, digest: Digest, *, durable: bool = False) -> None:
+        """Give a blob its name; it is pinned, so one that is there already stays.
+
+        After a power cut a start looks at what was not `durable`: a layer's blob is unpacked again,
+        documents are compared with their digests.
+        """
         if not self._store.blobs.exists(digest):
             self._placed_blobs.add(digest)
-            self._blobs[digest].commit()
+            self._blobs[digest].commit(durable=durable)
 
 
 def _looks_like_layer(head: bytes) -> bool:

@@ -21,11 +21,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pier.errors import NotFound, PierError
+from pier.errors import InvalidParameter, NotFound, PierError
 from pier.images.image import Image
 from pier.images.removal import ContainerUse, Removal, Remover
 from pier.images.said_of import attestation_blobs
-from pier.model.digest import Digest
+from pier.model.digest import Digest, algorithm_of, finish, new_hash
 from pier.model.oci import chain_ids, decode_config, decode_manifest
 from pier.model.platform import Platform, host_platform, rank
 from pier.model.reference import (
@@ -496,12 +496,12 @@ class ImageStore:
         self, image_id: Digest, manifest: str, parent: str, size: int, loaded_at: int, index: str
     ) -> Image:
         """Build an image from its row. Raises NotFound, InvalidParameter when content is gone."""
-        config = decode_config(self.blobs.read(image_id))
+        config = decode_config(self._checked(image_id))
         chain = tuple(chain_ids(config.rootfs.diff_ids))
         for chain_id in chain:
             self.layers.path(chain_id)
-        if index and not self.blobs.exists(Digest(index)):
-            index = ""  # it can be run without
+        # It can be run without these.
+        manifest, index = (self._if_whole(digest) for digest in (manifest, index))
         return Image(
             id=image_id,
             config=config,
@@ -513,6 +513,28 @@ class ImageStore:
             index=index,
             blobs=self._blobs_of(image_id, manifest, index),
         )
+
+    def _checked(self, digest: Digest) -> bytes:
+        """Return a document that may not have come to the disk whole before the machine went down.
+
+        Raises NotFound, InvalidParameter.
+        """
+        data = self.blobs.read(digest)
+        hasher = new_hash(algorithm_of(digest))
+        hasher.update(data)
+        if finish(algorithm_of(digest), hasher) != digest:
+            raise InvalidParameter(f"content does not match its digest: {digest}")
+        return data
+
+    def _if_whole(self, digest: str) -> str:
+        """Return the digest of a manifest or index, "" when it is not there as it was."""
+        if digest:
+            try:
+                self._checked(Digest(digest))
+            except PierError as exc:
+                log.warning("an image's manifest is damaged: %s", exc.message)
+                return ""
+        return digest
 
     def _blobs_of(self, image_id: Digest, manifest: str, index: str) -> frozenset[Digest]:
         blobs = {image_id}

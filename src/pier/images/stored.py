@@ -21,7 +21,7 @@ class StoredBlob:
         with self.reader() as file:
             return file.read(size)
 
-    def commit(self) -> Digest:
+    def commit(self, *, durable: bool = True) -> Digest:
         return self.digest
 
     def abort(self) -> None:

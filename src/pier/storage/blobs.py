@@ -2,7 +2,10 @@
 
 A blob's life: written and hashed in ingest/ → fsync → renamed to its digest → directory fsync. The
 fsync is there for a power cut: a rename may reach the disk before the data does, and a digest name
-must never stand for something else. It may run while the same bytes are already being unpacked.
+must never stand for something else. It is left out for what a start after a power cut looks at
+anyway, before anybody else does: blobs of layers that are unpacked as well (`layers.py`), and the
+documents of images (`ImageStore`). An fsync each would make ext4 write all that was unpacked until
+then, again and again.
 """
 
 import os
@@ -138,13 +141,10 @@ class BlobWriter:
         """Return the first `size` bytes of what was written."""
         return os.pread(self._fd, size, 0)
 
-    def sync(self) -> None:
-        """Bring the bytes to the disk ahead of `commit`, which then does not wait for them."""
-        os.fsync(self._fd)
-
-    def commit(self, expected: Digest | None = None) -> Digest:
+    def commit(self, expected: Digest | None = None, *, durable: bool = True) -> Digest:
         """Give the blob its name and return it; it may still be read from here.
 
+        Without `durable` it is on the disk when the file system comes to it.
         Raises InvalidParameter when the content is not what `expected` says; then, as after
         OSError, `abort` removes what was written.
         """
@@ -156,11 +156,13 @@ class BlobWriter:
             )
         target = self._blobs.path(digest)
         os.makedirs(os.path.dirname(target), mode=0o711, exist_ok=True)
-        self.sync()
+        if durable:
+            os.fsync(self._fd)
         os.rename(self.path, target)
         self.path = target
         self._committed = True
-        fsync_directory(os.path.dirname(target))
+        if durable:
+            fsync_directory(os.path.dirname(target))
         return digest
 
     def abort(self) -> None:

@@ -6,10 +6,11 @@ A layer's life: unpacked in staging/ (any number in parallel: order matters for 
 diff ID compared with the image's config → renamed to its chain ID → row in the database, in the
 transaction that adds the image. A layer without a row is removed at start.
 
-Durability. A layer is up to 100,000 files, and it can be made again from its blob, which is fsync'ed.
-So nobody waits for its bytes: the row says in which boot it was unpacked, and the housekeeper makes
-one syncfs(2) and clears that. A row of another boot at start means that the machine went down
-before: the layer is unpacked anew from its blob. SIGKILL alone tears nothing: the rename comes last
+Durability. A layer is up to 100,000 files, and nobody waits for its bytes, nor for its blob's: the
+row says in which boot it was unpacked, and the housekeeper makes one syncfs(2) and clears that. A
+row of another boot at start means that the machine went down before: the layer is unpacked anew from
+its blob, and is lost when that does not give the same diff ID, with the image that was told to be
+there a few seconds before the machine went down. SIGKILL alone tears nothing: the rename comes last
 and the page cache survives us.
 """
 

@@ -138,19 +138,18 @@ class PartialBlob:
                 self._changed.wait()
         return os.pread(self._fd, size, offset)
 
-    def sync(self) -> None:
-        os.fsync(self._fd)
-
-    def commit(self) -> Digest:
-        """Give the verified blob its name."""
+    def commit(self, *, durable: bool = True) -> Digest:
+        """Give the verified blob its name, as `BlobWriter.commit`."""
         assert self._verified
         target = self._blobs.path(self.digest)
         os.makedirs(os.path.dirname(target), mode=0o711, exist_ok=True)
-        self.sync()
+        if durable:
+            os.fsync(self._fd)
         os.rename(self.path, target)
         self.path = target
         self._committed = True
-        fsync_directory(os.path.dirname(target))
+        if durable:
+            fsync_directory(os.path.dirname(target))
         return self.digest
 
     def throw_away(self) -> None:
