@@ -346,3 +346,25 @@ def test_wait_of_old_clients_has_a_status_of_its_own(api: Raw, make: Any) -> Non
     api("1.24", "POST", "/containers/it/start")
     api("1.24", "POST", "/containers/it/kill")
     assert api("1.24", "POST", "/containers/it/wait") == (200, {"StatusCode": 137})
+
+
+def test_an_exec_is_framed_as_its_start_says(api: Raw, make: Any) -> None:
+    """The terminal is its creation's; whether the client reads frames is its start's."""
+    make(OLD)
+    api(OLD, "POST", "/containers/it/start")
+    wanted = {"AttachStdout": True, "Tty": True, "Cmd": ["echo", "x"]}
+    for tty, output in ((False, b"\x01\0\0\0\0\0\0\x03x\r\n"), (True, b"x\r\n")):
+        _, made = api(OLD, "POST", "/containers/it/exec", wanted)
+        started = api.raw(OLD, "POST", f"/exec/{made['Id']}/start", {"Tty": tty})
+        assert started[2] == output
+
+
+def test_a_link_is_removed_alone(api: Raw, make: Any, docker: Client, image: str) -> None:
+    docker("run", "-d", "--name", "target", image, "sleep", "60")
+    try:
+        make(OLD, host={"Links": ["target:alias"]})
+        assert api(OLD, "DELETE", "/containers/it/other?link=1")[0] == 404
+        assert api(OLD, "DELETE", "/containers/it/alias?link=1")[0] == 204
+        assert api.get(OLD, "/containers/it/json")["HostConfig"]["Links"] is None
+    finally:
+        docker("rm", "-f", "target")

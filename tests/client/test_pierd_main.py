@@ -105,7 +105,7 @@ def test_a_second_one_is_refused(engine_of_its_own, tmp_path):
     )
     assert done.returncode == 1
     assert "failed to start daemon" in done.stderr
-    assert engine.docker("version", "--format", "{{.Server.Version}}").stdout == "28.5.2\n"
+    assert engine.docker("version", "--format", "{{.Server.Version}}").stdout == "29.7.2\n"
 
 
 def test_an_activated_socket_is_served(engine_of_its_own, tmp_path):
@@ -136,7 +136,7 @@ def test_an_activated_socket_is_served(engine_of_its_own, tmp_path):
     try:
         # The connection waits in the backlog until pierd accepts it.
         done = engine.docker("-H", f"unix://{path}", "version", "--format", "{{.Server.Version}}")
-        assert done.stdout == "28.5.2\n"
+        assert done.stdout == "29.7.2\n"
     finally:
         process.terminate()
         process.wait(30)

@@ -71,7 +71,7 @@ def test_tls(own: EngineProcess, certificates: str) -> None:
     own.start("-H", f"tcp://127.0.0.1:{PORT}", "--tlsverify", *files)
     image = load_image(own)
     docker = over_tcp(own, "docker", DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=certificates)
-    assert docker("info", "--format", "{{.ServerVersion}}").stdout.startswith("28.")
+    assert docker("info", "--format", "{{.ServerVersion}}").stdout.startswith("29.")
     # Its end of stdin ends one direction only: the answer comes after it.
     data = os.urandom(3_000_000)
     done = docker.raw("run", "--rm", "-i", image, "sh", "-c", "cat; echo over >&2", stdin=data)
@@ -185,7 +185,7 @@ def test_pier_over_tls(own: EngineProcess, certificates: str) -> None:
     plain = over_tcp(own, "pier")
     pier = Client(plain.command, {**plain.env, "DOCKER_TLS_VERIFY": "1"})
     flags = ("--tlsverify", *files)
-    assert pier(*flags, "version", "--format", "{{.Server.Version}}").stdout.startswith("28.")
+    assert pier(*flags, "version", "--format", "{{.Server.Version}}").stdout.startswith("29.")
     data = os.urandom(5_000_000)
     assert pier.raw(*flags, "run", "--rm", "-i", image, "cat", stdin=data).stdout == data
     refused = pier("version", check=False)

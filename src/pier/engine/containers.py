@@ -20,6 +20,7 @@ from pier.engine.create import create_container
 from pier.engine.exits import Exits
 from pier.engine.inspect import inspect_container
 from pier.engine.launch import Launcher
+from pier.engine.legacy_links import remove_link
 from pier.engine.log_stream import stream_log
 from pier.engine.logs import LogQuery
 from pier.engine.produce import produce
@@ -229,6 +230,9 @@ class Containers:
 
         `volumes` takes its anonymous volumes with it.
         """
+        if link and "/" in ref.strip("/"):
+            remove_link(self._services.store, ref)
+            return
         container = self._get(ref)
         async with container.lock:  # a start that is under way comes to its end first
             self._remover.check(container, ref, force=force, link=link)

@@ -101,7 +101,8 @@ class Execs:
     ) -> "ExecStart":
         """Check that an exec can be started now. Raises NotFound, Conflict.
 
-        The terminal was decided at its creation, as with dockerd; `console_size` is its first size.
+        The terminal was decided at its creation, as with dockerd, and `tty` says only whether the
+        client reads a raw stream or frames; `console_size` is the terminal's first size.
         """
         found = self._get(exec_id)
         if found.status == "ended":
@@ -111,7 +112,7 @@ class Execs:
         _check_running(found.container, found.container.id)
         if console_size is not None:
             found.request = replace(found.request, ConsoleSize=console_size)
-        return ExecStart(self, found)
+        return ExecStart(self, found, tty)
 
     async def inspect(self, exec_id: str) -> ExecInspect:
         """Describe an exec. Raises NotFound.
@@ -210,7 +211,9 @@ class Execs:
             elif found.status == "running":
                 self._end(found, KILLED)
 
-    async def start(self, made: Exec, *, client_fd: int | None, pending: bytes) -> None:
+    async def start(
+        self, made: Exec, *, client_fd: int | None, pending: bytes, frames: bool = True
+    ) -> None:
         """Start an exec that `prepare_start` let through, for a client or for none.
 
         Raises InvalidParameter or Internal when it cannot be started, in dockerd's words; a client
@@ -234,7 +237,9 @@ class Execs:
                     config,
                     client_fd=client_fd,
                     stdout=request.AttachStdout and client_fd is not None,
-                    stderr=request.AttachStderr and client_fd is not None,
+                    # Without frames there is one stream.
+                    stderr=request.AttachStderr and frames and client_fd is not None,
+                    frames=frames,
                     detach_keys=made.detach_keys,
                     pending=pending,
                     failure_text=EXEC_FAILURE_TEXT,
@@ -330,10 +335,7 @@ class ExecStart:
 
     execs: Execs
     made: Exec
-
-    @property
-    def tty(self) -> bool:
-        return self.made.request.Tty
+    tty: bool
 
     async def detached(self) -> None:
         """Start without a client. Raises InvalidParameter, Internal, Conflict."""
@@ -344,7 +346,7 @@ class ExecStart:
 
         Raises Conflict, Unavailable; what is wrong with the command the client reads there.
         """
-        await self.execs.start(self.made, client_fd=fd, pending=pending)
+        await self.execs.start(self.made, client_fd=fd, pending=pending, frames=not self.tty)
 
 
 def _about(request: ExecCreateRequest) -> dict[str, Any]:

@@ -185,9 +185,11 @@ class Keeper:
     async def exec(  # noqa: PLR0913 - a client, and what it wants, has that many sides
         self, exec_id: str, config: ExecConfig, *, client_fd: int | None, stdout: bool,
         stderr: bool, detach_keys: bytes, pending: bytes, failure_text: str = "{}",
-        about: dict[str, Any] | None = None,
+        about: dict[str, Any] | None = None, frames: bool = True,
     ) -> int:  # fmt: skip
         """Start a further process; returns its pid. Raises StartFailed.
+
+        `frames`: whether the client gets its output in Docker's frames.
 
         A client that was handed over reads `failure_text`, with the reason in place of "{}". `about`
         is kept there for a later pierd.
@@ -196,6 +198,7 @@ class Keeper:
         packet = _attachment("exec", stdin, stdout, stderr, detach_keys, pending)
         packet |= {"exec": exec_id, "config": config, "failure_text": failure_text}
         packet["about"] = about or {}
+        packet["frames"] = frames
         fds = () if client_fd is None else (client_fd,)
         answer = await self._peer.request(packet, fds)
         return int(answer["pid"])

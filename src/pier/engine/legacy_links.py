@@ -30,6 +30,20 @@ def settle_links(host: HostConfig, name: str, containers: ContainerStore) -> Non
     host.Links = settled
 
 
+def remove_link(containers: ContainerStore, ref: str) -> None:
+    """Take a link away from "container/alias". Raises NotFound."""
+    name, _, alias = ref.strip("/").partition("/")
+    container = containers.get(name)
+    host = container.record.HostConfig
+    kept = [
+        link for link in host.Links or () if link.partition(":")[2] != f"/{container.name}/{alias}"
+    ]
+    if len(kept) == len(host.Links or ()):
+        raise NotFound(f"Could not get entity for /{container.name}/{alias}")
+    host.Links = kept or None
+    containers.save(container)
+
+
 def legacy_links(links: Iterable[str] | None) -> Iterator[tuple[str, str]]:
     """The (container, alias) pairs of links as they are kept."""
     for link in links or ():

@@ -61,7 +61,7 @@ def plan_network(
         Driver=driver,
         EnableIPv4=v4,
         EnableIPv6=v6,
-        IPAM=IPAM("default", ipam.Options or {}, ipam.Config or []),
+        IPAM=IPAM("default", ipam.Options, ipam.Config or []),
         Internal=request.Internal,
         Attachable=request.Attachable,
         ConfigFrom=request.ConfigFrom,

@@ -576,6 +576,7 @@ def attachment(packet: Packet) -> dict[str, Any]:
         "stderr": packet["stderr"],
         "detach_keys": packet["detach_keys"].encode("latin-1"),
         "pending": packet["pending"].encode("latin-1"),
+        "frames": packet.get("frames"),
     }
 
 

@@ -71,15 +71,18 @@ class Streams:
 
     def attach(
         self, sock: socket.socket, *, stdin: bool, stdout: bool, stderr: bool,
-        detach_keys: bytes, pending: bytes,
+        detach_keys: bytes, pending: bytes, frames: bool | None = None,
     ) -> None:  # fmt: skip
-        """Attach a client; `pending` is input that was read off its socket already."""
+        """Attach a client; `pending` is input that was read off its socket already.
+
+        Without `frames`, output has them unless there is a terminal.
+        """
         streams = frozenset(n for n, on in ((STDOUT, stdout), (STDERR, stderr)) if on)
         client = Client(
             self._loop,
             sock,
             streams=streams | {STDOUT} if self._terminal and streams else streams,
-            frames=not self._terminal,
+            frames=not self._terminal if frames is None else frames,
             detach_keys=detach_keys if self._terminal else b"",
             on_input=self._typed if stdin else None,
             on_drained=self._drained,
