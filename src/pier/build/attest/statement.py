@@ -57,7 +57,7 @@ def statement(predicate: Predicate, subjects: Sequence[Subject], *, indent: int 
     body = {
         "_type": STATEMENT,
         "predicateType": predicate.type,
-        "subject": [{"name": s.name, "digest": {"sha256": s.sha256}} for s in subjects] or None,
+        "subject": [{"name": s.name, "digest": {"sha256": s.sha256}} for s in subjects],
         "predicate": predicate.body,
     }
     data = msgspec.json.encode(body)
