@@ -35,13 +35,19 @@ class Placement(Struct, frozen=True):
     """Where and how: `target` is absolute, with a slash at its end for "a directory".
 
     `owner` is --chown as written, `mode` --chmod. With `parents` each item keeps the
-    directories of its path, from a `./` in it on.
+    directories of its path, from a `./` in it on. `time_ns` is the time of all that is made,
+    None leaves it. With `replace` what is in the way goes, whatever it is.
+    With `keep_target` a directory that is there keeps owner and mode, and one that is made has its
+    source's.
     """
 
     target: str
     owner: str = ""
     mode: Chmod | None = None
     parents: bool = False
+    time_ns: int | None = None
+    replace: bool = False
+    keep_target: bool = False
 
 
 def place(root_fd: int, items: list[tuple[Item, bytes]], how: Placement) -> None:
@@ -50,7 +56,7 @@ def place(root_fd: int, items: list[tuple[Item, bytes]], how: Placement) -> None
     Raises InvalidParameter, OSError.
     """
     owner = resolve_owner(root_fd, how.owner) if how.owner else None
-    job = _Placing(root_fd, owner, how.mode)
+    job = _Placing(root_fd, owner, how.mode, how)
     for item, keep in items:
         target = os.fsencode(how.target)
         if keep:
@@ -97,10 +103,19 @@ def resolve_owner(root_fd: int, text: str) -> tuple[int, int]:
 
 
 class _Placing:
-    def __init__(self, root_fd: int, owner: tuple[int, int] | None, mode: Chmod | None) -> None:
+    def __init__(
+        self,
+        root_fd: int,
+        owner: tuple[int, int] | None,
+        mode: Chmod | None,
+        how: Placement | None = None,
+    ) -> None:
         self._root_fd = root_fd
         self._owner = owner
         self._mode = mode
+        self._time_ns = how.time_ns if how else None
+        self._replaces = how is not None and how.replace
+        self._keeps_target = how is not None and how.keep_target
         self._links: dict[tuple[int, int], tuple[int, bytes]] = {}
 
     def item(self, item: Item, target: bytes) -> None:
@@ -156,12 +171,22 @@ class _Placing:
         os.fchmod(fd, 0o755)
         if self._owner is not None:
             os.fchown(fd, *self._owner)
+        self._date(fd)
         return fd
 
+    def _date(self, fd: int) -> None:
+        if self._time_ns is not None:
+            os.utime(fd, ns=(self._time_ns, self._time_ns))
+
     def _tree(self, source_fd: int, target: bytes, item: Item) -> None:
+        is_new = not self._is_directory(target)
         target_fd = self.make(target)
         try:
             self._merge(source_fd, target_fd, item.path, item)
+            if self._keeps_target:
+                if is_new:
+                    self._finish(source_fd, target_fd, item)
+                return
             before = os.fstat(target_fd)
             self._finish(source_fd, target_fd, item)
             if item.keep_owner:
@@ -174,7 +199,7 @@ class _Placing:
         for name, found in children(source_fd):
             inner = path + b"/" + name if path else name
             wanted, looked = item.wants(inner, is_directory=stat.S_ISDIR(found.st_mode))
-            if looked:
+            if looked and (wanted or _holds_wanted(source_fd, name, inner, item)):
                 self._subdirectory(source_fd, target_fd, name, inner, item)
             elif wanted:
                 fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_fd)
@@ -188,6 +213,8 @@ class _Placing:
     ) -> None:
         inner_source = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=source_fd)
         try:
+            if self._replaces:
+                _clear_other(target_fd, name)
             try:
                 os.mkdir(name, 0o755, dir_fd=target_fd)
             except FileExistsError:
@@ -208,6 +235,7 @@ class _Placing:
         """Give a directory what its source has, at the end, since making files changes its times."""
         copy_metadata(source_fd, target_fd, os.fstat(source_fd))
         self._own(target_fd, item)
+        self._date(target_fd)
 
     def _own(self, fd: int, item: Item) -> None:
         """Set owner and mode of a file or directory whose metadata was copied; times stay."""
@@ -237,6 +265,7 @@ class _Placing:
                     copy_data(data_fd, target_fd, found.st_size)
                     copy_metadata(data_fd, target_fd, found)
                     self._own(target_fd, item)
+                    self._date(target_fd)
                 finally:
                     os.close(target_fd)
             finally:
@@ -251,6 +280,8 @@ class _Placing:
         if not stat.S_ISLNK(found.st_mode):
             os.chmod(name, self._permissions(found), dir_fd=directory)
         times = (found.st_atime_ns, found.st_mtime_ns)
+        if self._time_ns is not None:
+            times = (self._time_ns, self._time_ns)
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
 
     def _clear(self, directory: int, name: bytes) -> None:
@@ -258,7 +289,7 @@ class _Placing:
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(found.st_mode) and not self._replaces:
             raise InvalidParameter(
                 f"cannot overwrite directory {os.fsdecode(name)} with non-directory"
             )
@@ -281,6 +312,28 @@ class _Placing:
         finally:
             os.close(directory)
         return True
+
+
+def _holds_wanted(parent_fd: int, name: bytes, path: bytes, item: Item) -> bool:
+    """Tell whether something is copied of a directory that is only looked into."""
+    fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+    try:
+        for inner, found in children(fd):
+            below = path + b"/" + inner
+            wanted, looked = item.wants(below, is_directory=stat.S_ISDIR(found.st_mode))
+            if wanted or (looked and _holds_wanted(fd, inner, below, item)):
+                return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _clear_other(directory: int, name: bytes) -> None:
+    """Remove what is in a directory's place and is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode):
+            os.unlink(name, dir_fd=directory)
 
 
 def is_archive(file: BinaryIO) -> bool:

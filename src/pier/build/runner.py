@@ -20,7 +20,8 @@ class Step(Struct, frozen=True):
     """One RUN: `command` in a container of `image`, with variables beside those of the image.
 
     `secrets` are variables that no record may have. `privileged` is --security=insecure. One that is
-    `interactive` has its stdin open, and a terminal with `has_terminal`.
+    `interactive` has its stdin open, and a terminal with `has_terminal`. With `read_only` the root
+    cannot be written to.
     """
 
     image: Image
@@ -36,6 +37,8 @@ class Step(Struct, frozen=True):
     privileged: bool = False
     interactive: bool = False
     has_terminal: bool = False
+    hostname: str = ""
+    read_only: bool = False
 
 
 class Running(Protocol):

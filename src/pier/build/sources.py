@@ -33,6 +33,7 @@ class Item(Struct, frozen=True):
     `ignore` leaves out what is below it, by paths as `root_fd` has them, `exclude` by
     paths below the item. `keep_owner`: files stay
     whose they are. `unpack` takes an archive apart. `identity` is its sum, where that is known.
+    Without `follow` a link is what is copied, and not what it leads to.
     """
 
     root_fd: int
@@ -42,6 +43,7 @@ class Item(Struct, frozen=True):
     keep_owner: bool = False
     unpack: bool = False
     identity: str = ""
+    follow: bool = True
 
     @property
     def name(self) -> bytes:
@@ -58,7 +60,8 @@ class Item(Struct, frozen=True):
         return wanted, looked
 
     def open(self, flags: int = _PATH) -> int:
-        """Open it, following a link; the caller closes it. Raises OSError."""
+        """Open it, following a link where that is asked for; the caller closes it. Raises OSError."""
+        flags |= 0 if self.follow else os.O_NOFOLLOW
         return openat2(self.root_fd, self.path or b".", flags, resolve=INSIDE)
 
 
@@ -171,6 +174,8 @@ def _sum(item: Item, files: dict[str, str]) -> str:
             hasher.update(item.name + b"\0" + _about(found, item))
             if stat.S_ISREG(found.st_mode):
                 hasher.update(_content(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)))
+            elif stat.S_ISLNK(found.st_mode):
+                hasher.update(os.readlink(b"", dir_fd=fd))
             files[item.name.decode("utf-8", "backslashreplace")] = hasher.hexdigest()[:8]
     finally:
         os.close(fd)

@@ -69,7 +69,7 @@ def read(
             ulimits=_ulimits(attributes.get("ulimit", "")),
         ),
         session=session,
-        allowed=[_ENTITLEMENTS[name] for name in entitlements if name in _ENTITLEMENTS],
+        allowed=allowed(entitlements),
         cache_from=[ref for ref in attributes.get("cache-from", "").split(",") if ref],
         use_cache=no_cache != "",
         uncached=[name for name in (no_cache or "").split(",") if name],
@@ -91,6 +91,11 @@ def read(
         context_key=attributes.get("contextkey", "context"),
         dockerfile_key=attributes.get("dockerfilekey", "dockerfile"),
     )
+
+
+def allowed(entitlements: Sequence[str]) -> list[str]:
+    """Return the rights that a client gave, as `BuildOptions` names them."""
+    return [_ENTITLEMENTS[name] for name in entitlements if name in _ENTITLEMENTS]
 
 
 def _with_prefix(attributes: Mapping[str, str], prefix: str) -> dict[str, str]:

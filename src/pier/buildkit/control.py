@@ -37,6 +37,7 @@ VERSION = BuildkitVersion(package="github.com/moby/buildkit", version="v0.25.1")
 _LINT, _DESCRIBE = "frontend.lint", "frontend.subrequests.describe"
 _REQUESTS = (_LINT, _DESCRIBE)
 _SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
+_IMAGE_CONFIG = "containerimage.config"
 _GATEWAY = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 
 
@@ -85,9 +86,12 @@ class Control:
 
     async def _solved(self, job: Job, request: control.SolveRequest) -> dict[str, str]:
         if request.definition is not None and request.definition.ops:
-            raise Unsupported("building of a raw LLB definition is not supported by pierd yet")
-        if request.Frontend:
-            given = await self.load(job, request.Frontend, request.FrontendAttrs, {})
+            ref = await self.load_llb(job, request.definition)
+            given = gateway.Result(ref=gateway.Ref(id=ref))
+        elif request.Frontend:
+            given = await self.load(
+                job, request.Frontend, request.FrontendAttrs, request.FrontendInputs
+            )
         else:
             given = await job.returned
         found = given.ref or (next(iter(given.refs.refs.values())) if given.refs else None)
@@ -96,7 +100,7 @@ class Control:
         if not ref:
             return {}
         solve = job.solve_of(ref)
-        result = await solve.result()
+        result = await solve.result(given.metadata.get(_IMAGE_CONFIG, b""))
         self._results.keep(ref, result)
         answer: dict[str, str] = dict(result.cache_answer)
         for order in orders:
@@ -155,6 +159,21 @@ class Control:
         await solve.warn()
         solve.start()
         return gateway.Result(ref=gateway.Ref(ref, definition_of(ref)))
+
+    async def load_llb(self, job: Job, definition: Definition) -> str:
+        """Begin to solve a definition; return the reference of what it comes to."""
+        from pier.buildkit.llb.solver import LlbSolve  # noqa: PLC0415 - few clients send one
+
+        request = job.request
+        session = await self._sessions.wait(request.Session) if request.Session else None
+        allowed = attributes.allowed(request.Entitlements)
+        solve = LlbSolve(
+            self._workshop, self._trees, session, definition, job.board, allowed=allowed
+        )
+        ref = f"{job.ref}-{len(job.solves)}"
+        job.solves[ref] = solve
+        solve.start()
+        return ref
 
     async def resolve(
         self, job: Job, reference: str, platform: HostPlatform | None

@@ -57,7 +57,12 @@ class Gateway:
     async def solve(self, call: Call, request: gateway.SolveRequest) -> gateway.SolveResponse:
         job = await self._job(call)
         if request.definition is not None and request.definition.ops:
-            raise Unsupported("building of a raw LLB definition is not supported by pierd yet")
+            ref = await self._control.load_llb(job, request.definition)
+            if request.Evaluate:
+                await job.solve_of(ref).evaluate()
+            return gateway.SolveResponse(
+                result=gateway.Result(ref=gateway.Ref(ref, request.definition))
+            )
         if not request.Frontend:
             return gateway.SolveResponse(result=gateway.Result(ref=gateway.Ref()))
         result = await self._control.load(
@@ -65,7 +70,7 @@ class Gateway:
             imports=entries(request.CacheImports),
         )
         if request.Evaluate and result.ref is not None:
-            await job.solve_of(result.ref.id).result()
+            await job.solve_of(result.ref.id).evaluate()
         return gateway.SolveResponse(result=result)
 
     async def give_back(self, call: Call, request: gateway.ReturnRequest) -> gateway.ReturnResponse:
@@ -112,7 +117,7 @@ class Gateway:
     ) -> gateway.EvaluateResponse:
         job = await self._job(call)
         if request.Ref:
-            await job.solve_of(request.Ref).result()
+            await job.solve_of(request.Ref).evaluate()
         return gateway.EvaluateResponse()
 
     async def resolve(

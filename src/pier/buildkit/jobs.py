@@ -3,15 +3,40 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol, TypeVar
 
+from pier.build.result import BuildResult
 from pier.buildkit.board import Board
 from pier.buildkit.messages import control, gateway
-from pier.buildkit.solve import DockerfileSolve
 from pier.errors import NotFound
+
+T = TypeVar("T")
 
 # A client asks for a build's status before, or a moment after, it asks for the build itself.
 WAIT_S = 5.0
+
+
+class Solve(Protocol):
+    """What a frontend, or the client itself, has asked to be solved: one reference's content."""
+
+    def start(self) -> None: ...
+
+    async def evaluate(self) -> object:
+        """Wait until there is a result. Raises GrpcError."""
+        ...
+
+    async def result(self, config: bytes = b"") -> BuildResult:
+        """Return it as an image; `config` is the configuration that a frontend gave, in JSON, for
+        one that has none of its own. Raises GrpcError.
+        """
+        ...
+
+    async def look(self, work: Callable[[int], T]) -> T:
+        """Return what `work` makes of the root directory of the result, in a thread."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Job:
@@ -22,11 +47,11 @@ class Job:
         self.board = Board()
         self.created_at = time.time_ns()
         self.returned: asyncio.Future[gateway.Result] = asyncio.get_running_loop().create_future()
-        self.solves: dict[str, DockerfileSolve] = {}
+        self.solves: dict[str, Solve] = {}
         self.request = control.SolveRequest()
         self.metadata: Mapping[str, str] = {}
 
-    def solve_of(self, ref: str) -> DockerfileSolve:
+    def solve_of(self, ref: str) -> Solve:
         """Raises NotFound."""
         if ref not in self.solves:
             raise NotFound(f"no such ref: {ref}")

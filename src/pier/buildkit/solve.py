@@ -132,8 +132,14 @@ class DockerfileSolve:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="build")
 
-    async def result(self) -> BuildResult:
-        """Build, once, however many ask. Raises GrpcError with the failing line."""
+    async def evaluate(self) -> BuildResult:
+        return await self.result()
+
+    async def result(self, config: bytes = b"") -> BuildResult:
+        """Build, once, however many ask: the image has its own configuration.
+
+        Raises GrpcError with the failing line.
+        """
         self.start()
         assert self._task is not None
         return await asyncio.shield(self._task)

@@ -176,6 +176,7 @@ def _request(step: Step) -> CreateRequest:
         Cmd=list(step.command),
         Entrypoint=[""],  # none, and not the image's
         Env=list(step.environment),
+        Hostname=step.hostname,
         AttachStdout=True,
         AttachStderr=True,
         AttachStdin=step.interactive,
@@ -191,6 +192,7 @@ def _host(step: Step, limits: Limits) -> HostConfig:
     return HostConfig(
         NetworkMode=step.network,
         Privileged=step.privileged,
+        ReadonlyRootfs=step.read_only,
         ExtraHosts=list(step.extra_hosts) or None,
         SecurityOpt=list(step.security_opts) or None,
         Mounts=list(step.mounts),
