@@ -32,7 +32,7 @@ unit: venv
 	$(PYTEST) tests/unit
 
 kernel: venv
-	@tools/packages.sh busybox-static libnftables1 libseccomp2 util-linux procps
+	@tools/packages.sh busybox-static libnftables1 libseccomp2 util-linux procps uidmap
 	$(PYTEST) tests/kernel
 
 client: venv

@@ -152,6 +152,45 @@ def test_ranges_of_others_need_newuidmap(users: UsersRuntime):
     assert "newuidmap" in done.stdout
 
 
+# In a mount namespace of its own, where the user has a name and a range of numbers.
+WITH_A_RANGE = """
+set -e
+mount --bind "$1/passwd" /etc/passwd
+mount --bind "$1/subid" /etc/subuid
+mount --bind "$1/subid" /etc/subgid
+shift
+exec "$@"
+"""
+
+
+def test_a_range_of_the_users_own(users: UsersRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """newuidmap and newgidmap map what /etc/subuid and /etc/subgid grant, and nothing more."""
+    if not shutil.which("newuidmap"):
+        pytest.skip("no newuidmap (Debian's package uidmap)")
+    etc = users.bundle / "etc"
+    etc.mkdir()
+    (etc / "passwd").write_text(f"root:x:0:0::/:/bin/sh\nranger:x:{UID}:{GID}::/:/bin/sh\n")
+    (etc / "subid").write_text("ranger:200000:65536\n")
+    # Without the loss of the bounding set, or a set-user-ID program would gain nothing.
+    entered = ["unshare", "-m", "sh", "-c", WITH_A_RANGE, "sh", str(etc), *AS_USER[:-1]]
+    monkeypatch.setattr(sys.modules[__name__], "AS_USER", entered)
+    linux = users.spec["linux"]
+    for kind, own in (("uidMappings", UID), ("gidMappings", GID)):
+        linux[kind] = [
+            {"containerID": 0, "hostID": own, "size": 1},
+            {"containerID": 1, "hostID": 200000, "size": 65536},
+        ]
+    users.spec["process"]["user"] = {"uid": 33, "gid": 44, "additionalGids": [55]}
+    out = users.run("id -u; id -g; id -G; cat /proc/self/uid_map; : > /tmp/made").stdout.split()
+    assert out[:4] == ["33", "44", "44", "55"]
+    assert out[4:] == ["0", str(UID), "1", "1", "200000", "65536"]
+    users("delete", "--force", "one", ok=False)
+    linux["uidMappings"][1]["hostID"] = 100000
+    done = users.run("true", ok=False)
+    assert done.returncode != 0
+    assert "newuidmap" in done.stdout
+
+
 def test_idmap_is_refused(users: UsersRuntime):
     users.spec["mounts"].append({"destination": "/m", "type": "bind", "source": "/usr",
                                  "options": ["bind", "idmap"]})  # fmt: skip
