@@ -64,8 +64,14 @@ class ScriptedKeeper:
         self.keepers, self.events = keepers, events
         self.signals, self.attached, self.ended, self.closed = [], [], False, False
 
-    async def attach(self, client_fd, **options):
+    def attach_nowait(self, client_fd, **options):
         self.attached.append(os.fstat(client_fd).st_ino)
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result({})
+        return answer
+
+    async def attach(self, client_fd, **options):
+        await self.attach_nowait(client_fd, **options)
 
     async def start(self):
         await asyncio.sleep(0)

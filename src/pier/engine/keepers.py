@@ -172,8 +172,18 @@ class Keeper:
 
         Legal before `start`. `pending` is input that was read off the socket already.
         """
+        await self.attach_nowait(
+            client_fd, stdin=stdin, stdout=stdout, stderr=stderr, detach_keys=detach_keys,
+            pending=pending,
+        )  # fmt: skip
+
+    def attach_nowait(
+        self, client_fd: int, *, stdin: bool, stdout: bool, stderr: bool,
+        detach_keys: bytes, pending: bytes,
+    ) -> asyncio.Future[Packet]:  # fmt: skip
+        """As `attach`; what is asked next comes after it, whether the answer was awaited or not."""
         packet = _attachment("attach", stdin, stdout, stderr, detach_keys, pending)
-        await self._peer.request(packet, (client_fd,))
+        return self._peer.request_nowait(packet, (client_fd,))
 
     async def start(self) -> int:
         """Start the container; returns its pid. Raises StartFailed."""
@@ -425,7 +435,7 @@ class Keepers:
         except Unavailable:
             self._zygote.close()
             raise
-        answer.add_done_callback(_forget_failure)
+        answer.add_done_callback(forget_failure)
 
     def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -473,7 +483,7 @@ def _attachment(
     }
 
 
-def _forget_failure(answer: asyncio.Future[Packet]) -> None:
+def forget_failure(answer: asyncio.Future[Packet]) -> None:
     """The keeper's channel tells of the failure; this keeps asyncio from warning of it as well."""
     if not answer.cancelled():
         answer.exception()

@@ -13,6 +13,7 @@ from pier.engine import etc_files, foreign_runtimes, health_state
 from pier.engine.container import Container, Run
 from pier.engine.exits import Exits
 from pier.engine.joins import PREFIX, joined_namespaces
+from pier.engine.keepers import Keeper, forget_failure
 from pier.engine.oci import build_spec
 from pier.engine.own_options import is_traced
 from pier.engine.removal import Remover
@@ -21,8 +22,11 @@ from pier.engine.start_errors import CREATE_FAILURE_TEXT, UNKNOWN_FAILURE, trans
 from pier.engine.states import RUNNING, Move, move
 from pier.errors import Conflict, Internal, NotModified, PierError, StartFailed
 from pier.model.gotime import now
+from pier.runtime.protocol import Packet
 
 log = logging.getLogger(__name__)
+
+FEW_CLIENTS = 32
 
 
 class Launcher:
@@ -146,9 +150,12 @@ class Launcher:
             mark("network is attached")
             self._services.networks.endpoints.attach(container)
             mark("clients are handed over")
-            await self._hand_over_held(container, run)
+            attached = await _hand_over_held(container, run.keeper)
             mark("waits for the keeper's start")
             pid = await run.keeper.start()
+            for answer in attached:
+                # There long since, for they were asked before.
+                await answer
         except BaseException:
             await self._abandon(container, run)
             raise
@@ -156,23 +163,6 @@ class Launcher:
         self.record_start(container, run, pid)
         mark("")
         self._services.traces.write(container.id)
-
-    async def _hand_over_held(self, container: Container, run: Run) -> None:
-        """Give the keeper the clients that attached before the start."""
-        assert run.keeper is not None
-        while container.held:
-            client = container.held.pop(0)
-            try:
-                await run.keeper.attach(
-                    client.fd,
-                    stdin=client.stdin,
-                    stdout=client.stdout,
-                    stderr=client.stderr,
-                    detach_keys=client.detach_keys,
-                    pending=client.pending,
-                )
-            finally:
-                client.close()
 
     async def _abandon(self, container: Container, run: Run) -> None:
         """Let the keeper of a start that failed end, and wait until nothing is left of it."""
@@ -221,6 +211,31 @@ class Launcher:
         if gave_up:
             # Of a user's start nobody else is told: `docker run` would say the failure twice.
             container.tell_exit()
+
+
+async def _hand_over_held(container: Container, keeper: Keeper) -> list[asyncio.Future[Packet]]:
+    """Give the keeper the clients that attached before the start; return its answers to come."""
+    answers: list[asyncio.Future[Packet]] = []
+    while container.held:
+        client = container.held.pop(0)
+        try:
+            answer = keeper.attach_nowait(
+                client.fd,
+                stdin=client.stdin,
+                stdout=client.stdout,
+                stderr=client.stderr,
+                detach_keys=client.detach_keys,
+                pending=client.pending,
+            )
+        finally:
+            client.close()
+        # A start that fails says why.
+        answer.add_done_callback(forget_failure)
+        answers.append(answer)
+        if len(answers) % FEW_CLIENTS == 0:
+            # Before so many fill the channel.
+            await answer
+    return answers
 
 
 def _nobody(_run: Run) -> None:
