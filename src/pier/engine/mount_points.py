@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pier.model.api_containers import MountPoint
-from pier.model.mounts import MountRecord
+from pier.model.mounts import DEFAULT_PROPAGATION, MountRecord
 
 
 def mount_points(mounts: Iterable[MountRecord]) -> list[MountPoint]:
@@ -23,4 +23,6 @@ def _shown(mount: MountRecord) -> MountPoint:
     )
     if mount.Type == "volume":
         point.Name, point.Driver = mount.Name, mount.Driver
+    elif mount.Type == "image":
+        point.Name, point.Propagation = mount.Source, DEFAULT_PROPAGATION
     return point

@@ -6,17 +6,20 @@ one of ours at the same destination; one of /dev takes the place of all below /d
 
 import hashlib
 import os
+import posixpath
 import re
 
 from pier.engine import defaults, etc_files
 from pier.engine.idmaps import map_ids
 from pier.engine.user_mounts import missing_source
 from pier.errors import Internal, InvalidParameter
+from pier.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from pier.kernel.overlay import OPTIONS
 from pier.model.container import HostConfig
 from pier.model.mounts import MountRecord
 from pier.runtime.spec import Mount
 from pier.storage.cow import make_upper
+from pier.storage.merged import MergedDirectory
 
 _MOUNTINFO = "/proc/self/mountinfo"
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -97,19 +100,49 @@ def _system(host: HostConfig, *, writable_cgroups: bool | None, shm: Mount | Non
 
 
 def _volume(mount: MountRecord) -> Mount:
-    options = ["rbind", "rw" if mount.RW else "rro", mount.Propagation or "rprivate"]
+    if mount.subpath:
+        _check_part(mount)
+    # As with dockerd: what is mounted in it on the host later is seen inside.
+    options = ["rbind", "rw" if mount.RW else "rro", mount.Propagation or "rslave"]
     return _below(defaults.mount(mount.Destination, "bind", mount.Source, *options), mount.subpath)
 
 
 def _image(mount: MountRecord, data_root: str) -> Mount:
     """An image is its layers, one on the other; a single one needs no overlay."""
     layers = [f"{data_root}/layers/{x.removeprefix('sha256:')}/diff" for x in mount.layers[::-1]]
+    if mount.subpath:
+        with MergedDirectory.open(layers) as root:
+            if root.find(os.fsencode(posixpath.normpath(mount.subpath))) is None:
+                raise _no_part(mount)
     if len(layers) == 1:
         entry = defaults.mount(mount.Destination, "bind", layers[0], "bind", "ro", "rprivate")
     else:
         lower = [f"lowerdir+={layer}" for layer in layers]
         entry = defaults.mount(mount.Destination, "overlay", "overlay", *lower, "ro")
     return _below(entry, mount.subpath)
+
+
+def _check_part(mount: MountRecord) -> None:
+    """Raises Internal in dockerd's words unless there is something at the subpath.
+
+    The runtime looks again, and mounts what is there then; neither follows a link out.
+    """
+    try:
+        whole_fd = os.open(mount.Source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flags = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+            os.close(openat2(whole_fd, os.fsencode(mount.subpath), os.O_PATH, resolve=flags))
+        finally:
+            os.close(whole_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_part(mount) from None
+    except OSError:
+        return  # the runtime says what it is
+
+
+def _no_part(mount: MountRecord) -> Internal:
+    path = posixpath.join(mount.Source, posixpath.normpath(mount.subpath))
+    return Internal(f"cannot access path {path}: lstat {path}: no such file or directory")
 
 
 def _below(entry: Mount, subpath: str) -> Mount:

@@ -81,6 +81,8 @@ def _inherited(services: Services, host: HostConfig) -> list[MountRecord]:
         for mount in giver.record.mounts:
             if mount.is_shown:
                 copied = msgspec.structs.replace(mount, copies=False)
+                if mount.Type == "volume":
+                    copied.Mode, copied.is_declared = "", True
                 copied.RW = mount.RW and "ro" not in mode.split(",")
                 found.append(copied)
     return found

@@ -21,7 +21,7 @@ class MountRecord(Struct, omit_defaults=True):
     `idmap`: "UID:GID", who the source's owner is inside. `cow`: what is written goes to a layer of
     the container's own over the source.
     `copies`: the volume is filled from the image while it is empty. `is_declared`: it comes from
-    `Config.Volumes`. `is_shown` is whether inspect lists it, which a `--tmpfs` is not.
+    `Config.Volumes`, or by `--volumes-from`. `is_shown` is whether inspect lists it, which a `--tmpfs` is not.
     """
 
     Type: Literal["bind", "volume", "tmpfs", "image"]

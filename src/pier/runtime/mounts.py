@@ -340,8 +340,17 @@ def _attach_at(root: Root, mount_fd: int, target_fd: int, destination: str) -> N
     try:
         check_target(root, mount_fd, target_fd, destination)
         root.attach_at(mount_fd, target_fd, destination)
+    except OSError as exc:
+        # The kernel's EINVAL for a file over a directory says nothing.
+        if exc.errno == errno.EINVAL and _is_directory(mount_fd) != _is_directory(target_fd):
+            raise OSError(errno.ENOTDIR, "not a directory") from exc
+        raise
     finally:
         os.close(target_fd)
+
+
+def _is_directory(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
 def check_target(root: Root, mount_fd: int, target_fd: int, destination: str) -> None:
