@@ -36,7 +36,7 @@ kernel: venv
 	$(PYTEST) tests/kernel
 
 client: venv
-	@tools/packages.sh busybox-static iproute2 iptables libnftables1 nftables libseccomp2 util-linux procps mmdebstrap skopeo python3-yaml docker-registry openssl curl crun tini
+	@tools/packages.sh busybox-static iproute2 iptables libnftables1 nftables passt libseccomp2 util-linux procps mmdebstrap skopeo python3-yaml docker-registry openssl curl crun tini
 	@# Docker's own packages bring a runc, and conflict with Debian's.
 	@command -v runc >/dev/null || tools/packages.sh runc
 	@tools/packages.sh qemu-user-static || echo "client: qemu-user-static cannot be installed" >&2

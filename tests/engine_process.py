@@ -176,6 +176,11 @@ class EngineProcess:
         assert self._network is None
         self._shared = other.in_network
 
+    def run_in(self, command: list[str]) -> None:
+        """Run in a network that others have made, by what is to be put before the words."""
+        assert self._network is None
+        self._shared = command
+
     def start(self, *flags: str) -> None:
         """Start pierd and wait until it answers on its socket."""
         command = [

@@ -10,6 +10,7 @@ from busybox_image import NAME as IMAGE
 from engine_process import EngineProcess, wait_until
 
 ROUNDS = 8
+FLAGS = ["-p", "80", "--annotation", "pier.egress=allow=192.0.2.0/24"]
 
 
 def links(engine: EngineProcess) -> set[str]:
@@ -30,7 +31,7 @@ def busy(engine: EngineProcess, number: int, stop: threading.Event) -> None:
         name = f"n{number}-{run}"
         for words in (
             ["network", "create", name],
-            ["run", "-d", "--name", name, "--network", name, "-p", "80", IMAGE, "sleep", "1000"],
+            ["run", "-d", "--name", name, "--network", name, *FLAGS, IMAGE, "sleep", "1000"],
             ["network", "connect", "bridge", name],
             ["network", "disconnect", name, name],
             ["rm", "-f", name],
@@ -41,7 +42,7 @@ def busy(engine: EngineProcess, number: int, stop: threading.Event) -> None:
                 break
 
 
-def state(engine: EngineProcess) -> tuple[set[str], set[str], dict[str, str]]:
+def state(engine: EngineProcess) -> "tuple[set[str], set[str], dict[str, str]]":
     """What the engine says that there is: bridges, veths, and published ports by address."""
     ids = engine.docker("network", "ls", "-q", "--no-trunc", "--filter", "driver=bridge").stdout
     bridges, veths, ports = set(), set(), {}
@@ -77,6 +78,33 @@ def assert_in_line(engine: EngineProcess) -> None:
         assert f'"{bridge}"' in text
     published = text.partition("map published4 {")[2].partition("map published6 {")[0]
     assert published.count("tcp . ") == len(ports), published
+    assert_leases(engine, text)
+
+
+def elements(text: str, kind: str, name: str) -> set[str]:
+    """The keys of a set or map in nft's words; none where there is no such."""
+    body = (
+        text.partition(f"{kind} {name} {{")[2].partition("}\n\t}")[0].partition("elements = {")[2]
+    )
+    return {each.split(":")[0].strip().strip('"') for each in body.split(",") if each.strip()}
+
+
+def assert_leases(engine: EngineProcess, text: str) -> None:
+    """No address is anybody's twice; guards and policies are of those who run, and of all of them."""
+    running = engine.docker("ps", "-q").stdout.split()
+    guarded: set[str] = set()
+    held: set[str] = set()
+    every: list[str] = []
+    for container in json.loads(engine.docker("inspect", *running).stdout) if running else []:
+        places = container["NetworkSettings"]["Networks"].values()
+        addresses = [place["IPAddress"] for place in places if place["IPAddress"]]
+        every += addresses
+        guarded |= {f"veth{place['EndpointID'][:7]}" for place in places if place["EndpointID"]}
+        if "pier.egress" in (container["HostConfig"].get("Annotations") or {}):
+            held |= set(addresses)
+    assert len(every) == len(set(every)), every
+    assert elements(text, "set", "ports") == guarded, text
+    assert elements(text, "map", "held4") == held, text
 
 
 def test_whatever_it_was_doing(engine: EngineProcess) -> None:

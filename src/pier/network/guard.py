@@ -28,13 +28,14 @@ _SETS = (
 _NAMES = ("ports", "confined", "senders4", "senders6")
 _PREROUTING = (
     "type filter hook prerouting priority -300; policy accept;",
+    # Nearly every packet, by one look-up.
+    "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
     "iifname @ports jump check",
 )
 _CHECK = (
     "ether type arp iifname . ether saddr . arp saddr ip @senders4 accept",
     # Asking whether an address is free: the sender has none yet.
     "ether type arp arp saddr ip 0.0.0.0 accept",
-    "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
     "iifname @confined ether type ip6 ip6 saddr fe80::/10 meta l4proto != ipv6-icmp drop",
     "iifname @confined ether type ip6 ip6 saddr fe80::/10 icmpv6 type echo-request drop",
     "ether type ip6 ip6 saddr { ::, fe80::/10 } accept",
@@ -62,7 +63,7 @@ def ruleset(table: str, ports: Iterable[Port]) -> str:
     lines += [f"flush chain bridge {table} {name}" for name in ("prerouting", "check")]
     lines += [f"flush set bridge {table} {name}" for name in _NAMES]
     lines += [f"table bridge {table} {{", "chain check {", *_CHECK, "}"]
-    lines += ["chain prerouting {", _PREROUTING[1], "}", "}"]
+    lines += ["chain prerouting {", *_PREROUTING[1:], "}", "}"]
     lines += [add_port(table, port) for port in ports]
     return "\n".join(lines) + "\n"
 
