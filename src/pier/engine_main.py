@@ -5,6 +5,7 @@ them. SIGUSR1 writes the stacks of all threads to stderr.
 """
 
 import asyncio
+import ctypes
 import faulthandler
 import gc
 import json
@@ -16,7 +17,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvloop
 
@@ -32,6 +33,8 @@ from pier.errors import Conflict, PierError
 from pier.model.version import API_VERSION, ENGINE_VERSION
 
 log = logging.getLogger("pier")
+
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +83,7 @@ def _run(settings: Settings, argv: Sequence[str]) -> int:
         return _complain("pierd needs to be started with root privileges")
     _log_to_stderr(settings)
     os.umask(0o022)
+    _share_arenas()
     _raise_descriptor_limit()
     _set_proxies(settings)
     faulthandler.register(signal.SIGUSR1)
@@ -94,6 +98,16 @@ def _run(settings: Settings, argv: Sequence[str]) -> int:
     except OSError as exc:
         return _complain(f"failed to start daemon: {exc}")
     return 0
+
+
+def _share_arenas() -> None:
+    """Let the threads that move layers share two heaps of malloc's (mallopt(3)).
+
+    Each would have one of its own, which keeps what was once used in it: 27 MB more after a pull of
+    twenty layers.
+    """
+    with suppress(AttributeError):  # of a C library that has no such thing
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _set_proxies(settings: Settings) -> None:

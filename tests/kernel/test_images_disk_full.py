@@ -1,10 +1,11 @@
 """A disk that is full: an image is whole or not there, and there is room again afterwards."""
 
 import io
+import lzma
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from test_layers import layer_tar
 from busybox_image import docker_archive
 from pier.errors import Internal
 from pier.images.commit import Committed, commit_image
+from pier.images.importer import import_image
 from pier.images.load import load
 from pier.images.save import start_saving
 from pier.model.container import ContainerConfig
@@ -66,6 +68,35 @@ def test_load(images: Images, sizes: tuple[int, ...]) -> None:
     saving = start_saving(images.store, ["other:v1"])
     assert sum(map(len, saving.chunks())) > 4 << 20
     saving.close()
+
+
+# In the blob, in the unpacked files, and where xz becomes gzip.
+@pytest.mark.parametrize(("size", "compress"), [(30, bytes), (15, bytes), (8, lzma.compress)])
+def test_import(images: Images, size: int, compress: Callable[[bytes], bytes]) -> None:
+    put(images, "small:v1", b"x" * 1000)
+    before, files = used(images), images.files()
+    archive = compress(layer_tar(large=os.urandom(size << 20)))
+    with pytest.raises(Internal, match="no space left on device"):
+        import_image(images.store, io.BytesIO(archive), repo="large")
+    assert images.files() == files
+    assert used(images) - before < 200_000  # SQLite's log may have grown
+    assert [image.tags for image in images.store.all()] == [["small:v1"]]
+    imported = import_image(images.store, io.BytesIO(layer_tar(small=b"y")), repo="fits")
+    assert imported.tags == ["fits:latest"]
+
+
+def test_a_blob_that_has_no_room_beside_the_old_one(images: Images) -> None:
+    """What a push compressed is not kept then; the plain tar stays."""
+    put(images, "large:v1", os.urandom(8 << 20))
+    (layer,) = images.layers.all()
+    writer = images.blobs.ingest()
+    with pytest.raises(OSError, match="No space left"):
+        writer.write(os.urandom(30 << 20))
+    writer.only_hash()
+    assert not images.store.replace_blob(layer.blob, writer, layer.media_type)
+    assert images.layers.all() == [layer]
+    assert images.files() == (1, 2)
+    assert os.listdir(images.root.join("ingest")) == []
 
 
 def test_commit(images: Images) -> None:

@@ -343,14 +343,12 @@ class Intake:
         self._futures.append(future)
 
     def _unpack_early(self, writer: BlobWriter) -> "_Early":
-        reader = Arriving(writer)
+        # Closed by the intake: the unpacking may be cancelled before it has begun.
+        reader = self._stack.enter_context(closing(Arriving(writer)))
 
         def run() -> Staged:
-            with closing(reader):
-                # The reader ends when all was written: then the digest is there.
-                return self._store.layers.unpack(
-                    cast("BinaryIO", reader), digest=lambda: writer.digest
-                )
+            # The reader ends when all was written: then the digest is there.
+            return self._store.layers.unpack(cast("BinaryIO", reader), digest=lambda: writer.digest)
 
         future = self._pool.submit(run)
         self._futures.append(future)

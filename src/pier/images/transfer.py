@@ -8,7 +8,6 @@ Loading it gives the same image ID: `load` here, as dockerd's, asks for a layer'
 layer is not known.
 """
 
-import tarfile
 from collections.abc import Generator
 
 import msgspec
@@ -17,6 +16,8 @@ from pier.errors import InvalidParameter
 from pier.images.store import ImageStore
 from pier.model.digest import Digest, hex_of
 from pier.model.reference import parse_any
+from pier.storage.tar.header import Entry
+from pier.storage.tar.writer import END, encode, padding
 
 _READ_BYTES = 1 << 20
 
@@ -39,21 +40,21 @@ def archive(store: ImageStore, ref: str, *, skip: int) -> Generator[bytes, None,
         config_name = f"{hex_of(image.id)}.json"
         config = store.blobs.read(image.id)
         # From here on the answer's status is said.
-        yield _header(config_name, len(config)) + config + _padding(len(config))
+        yield _header(config_name, len(config)) + config + padding(len(config))
         for name, blob in blobs.items():
             yield _header(name, sizes[name])
             with store.blobs.open(blob) as file:
                 while piece := file.read(_READ_BYTES):
                     yield piece
-            yield _padding(sizes[name])
+            yield padding(sizes[name])
         item = {
             "Config": config_name,
             "RepoTags": _names(ref),
             "Layers": [_layer_name(diff_id) for diff_id in diff_ids],
         }
         manifest = msgspec.json.encode([item])
-        yield _header("manifest.json", len(manifest)) + manifest + _padding(len(manifest))
-        yield bytes(1024)
+        yield _header("manifest.json", len(manifest)) + manifest + padding(len(manifest))
+        yield END
 
 
 def _names(ref: str) -> list[str]:
@@ -69,10 +70,7 @@ def _layer_name(diff_id: str) -> str:
 
 
 def _header(name: str, size: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size = size
-    return info.tobuf(tarfile.PAX_FORMAT)
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % 512)
+    entry = Entry()
+    entry.name, entry.mode = name.encode(), 0o644
+    entry.size = entry.stored = size
+    return encode(entry)

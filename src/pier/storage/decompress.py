@@ -157,7 +157,7 @@ class _Reader:
         return next(self._chunks, b"")
 
 
-def ahead(chunks: Iterator[bytes], *, depth: int = 8) -> Iterator[bytes]:
+def ahead(chunks: Iterator[bytes], *, depth: int = 4) -> Iterator[bytes]:
     """Run `chunks` in a thread of its own, up to `depth` chunks ahead of who iterates.
 
     Decompressing and hashing let go of the GIL, so they and the writing of files use two

@@ -15,8 +15,6 @@ seen under its name) and removed there by the housekeeper thread. ingest/, stagi
 only what an engine was busy with, so whatever they hold at start is refuse.
 """
 
-import errno
-import fcntl
 import logging
 import os
 import queue
@@ -24,7 +22,7 @@ import secrets
 import threading
 from collections.abc import Callable
 
-from pier.errors import Internal, Unavailable
+from pier.storage.directory import check_version, take_lock
 from pier.storage.placement import spread
 from pier.storage.quotas import ProjectQuotas
 from pier.storage.tree import remove_tree
@@ -54,9 +52,13 @@ class DataRoot:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         os.makedirs(self.path, mode=0o711, exist_ok=True)
-        self._lock_fd = self._lock()
+        self._lock_fd = take_lock(
+            self.path,
+            f"data root {self.path} is in use by another engine; "
+            "stop it or give another --data-root",
+        )
         try:
-            self._check_version()
+            check_version(self.path, VERSION, what="data root", program="engine")
             for name in DIRECTORIES:
                 # Containers' users cross these on their way to bind-mounted files of theirs; what
                 # they may list is nothing.
@@ -107,37 +109,6 @@ class DataRoot:
         done = threading.Event()
         self.later(done.set)
         done.wait()
-
-    def _lock(self) -> int:
-        fd = os.open(self.join("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(fd)
-            if exc.errno == errno.EWOULDBLOCK:
-                raise Unavailable(
-                    f"data root {self.path} is in use by another engine; "
-                    "stop it or give another --data-root"
-                ) from exc
-            raise
-        return fd
-
-    def _check_version(self) -> None:
-        path = self.join("version")
-        try:
-            with open(path, encoding="ascii") as file:
-                found = file.read().strip()
-        except FileNotFoundError:
-            with open(path + ".new", "w", encoding="ascii") as file:
-                file.write(VERSION + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(path + ".new", path)
-            return
-        if found != VERSION:
-            raise Internal(
-                f"data root {self.path} has version {found}, this engine knows {VERSION}"
-            )
 
     def _sweep(self) -> None:
         """Throw away what the last engine was in the middle of."""

@@ -11,7 +11,6 @@ A blob's life: uploads/ → fsync → renamed to its digest → directory fsync 
 SIGKILL between two of these leaves at worst a file that nobody names, which collect.py removes.
 """
 
-import fcntl
 import os
 import secrets
 import threading
@@ -19,11 +18,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pier.errors import Internal, Unavailable
 from pier.model.digest import HEX_LENGTH, Digest, algorithm_of, hex_of
 from pier.registry.server.catalog import Catalog
 from pier.registry.server.documents import Document
 from pier.registry.server.uploads import Upload, Uploads
+from pier.storage.directory import check_version, take_lock
 from pier.storage.sync import fsync_directory
 
 VERSION = "1"
@@ -38,9 +37,11 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         os.makedirs(self.path, mode=0o700, exist_ok=True)
-        self._lock_fd = self._lock()
+        self._lock_fd = take_lock(
+            self.path, f"registry store {self.path} is in use by another process"
+        )
         try:
-            self._check_version()
+            check_version(self.path, VERSION, what="registry store", program="program")
             for algorithm in HEX_LENGTH:
                 os.makedirs(self._join("blobs", algorithm), mode=0o700, exist_ok=True)
             self.uploads = Uploads(self._join("uploads"))
@@ -137,29 +138,3 @@ class Store:
 
     def _join(self, *names: str) -> str:
         return os.path.join(self.path, *names)
-
-    def _lock(self) -> int:
-        fd = os.open(self._join("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            os.close(fd)
-            raise Unavailable(f"registry store {self.path} is in use by another process") from exc
-        return fd
-
-    def _check_version(self) -> None:
-        path = self._join("version")
-        try:
-            with open(path, encoding="ascii") as file:
-                found = file.read().strip()
-        except FileNotFoundError:
-            with open(path + ".new", "w", encoding="ascii") as file:
-                file.write(VERSION + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(path + ".new", path)
-            return
-        if found != VERSION:
-            raise Internal(
-                f"registry store {self.path} has version {found}, this program knows {VERSION}"
-            )
