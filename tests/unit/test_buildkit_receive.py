@@ -1,5 +1,6 @@
 """Trees that clients send: what arrives, what does not travel again, what is refused."""
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -78,6 +79,10 @@ def test_a_tree_arrives(tmp_path: Path) -> None:
     assert (tmp_path / "e").stat().st_ino == found.st_ino
     assert (tmp_path / "d").stat().st_mtime_ns == TIME
     assert sorted(index) == [b"a", b"d", b"d/b", b"d/c", b"e"]
+    assert index[b"a"][1] == hashlib.sha256(b"hello").digest()
+    assert index[b"d/c"][1] == index[b"e"][1] == b""
+    again, _ = sync(tmp_path, entries, index)
+    assert again == index
 
 
 def test_only_what_differs_travels(tmp_path: Path) -> None:
@@ -160,8 +165,8 @@ def test_any_packets(messages: list[bytes]) -> None:
 )
 def test_packets_are_the_messages(packet: Packet) -> None:
     found = packets.read_packet(packet.encode())
-    body = packet.stat.encode() if packet.stat else packet.data
-    assert (found.kind, found.id, found.body) == (packet.type, packet.ID, body)
+    assert (found.kind, found.id, found.data) == (packet.type, packet.ID, packet.data)
+    assert found.body == (packet.stat.encode() if packet.stat else b"")
     if packet.type == packets.DATA:
         assert packets.data_packet(packet.ID, packet.data) == packet.encode()
     if packet.type == packets.REQ:
@@ -183,10 +188,10 @@ def test_a_tree_is_one_builds_at_a_time(tmp_path: Path) -> None:
                 assert len({first.place, second.place, passing.place}) == 3
                 passing.begin()
             assert not os.path.exists(passing.place)
-            first.settle({b"a": b"1"})
+            first.settle({b"a": (b"1", b"")})
         with trees.held("key") as again:
             assert again.place == first.place
-            assert again.begin() == {b"a": b"1"}
+            assert again.begin() == {b"a": (b"1", b"")}
             (Path(again.path) / "half").write_text("of a transfer that broke off")
         with trees.held("key") as broken:
             assert not os.path.exists(broken.path)
@@ -200,8 +205,8 @@ def test_a_tree_is_one_builds_at_a_time(tmp_path: Path) -> None:
 
 def test_an_index_that_is_torn_is_none(tmp_path: Path) -> None:
     path = str(tmp_path / "index")
-    write_index(path, {b"a": b"b"})
-    assert read_index(path) == {b"a": b"b"}
+    write_index(path, {b"a": (b"b", b"c")})
+    assert read_index(path) == {b"a": (b"b", b"c")}
     (tmp_path / "index").write_bytes(b"\x81")
     assert read_index(path) == {}
     assert read_index(path + "x") == {}

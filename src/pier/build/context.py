@@ -5,6 +5,7 @@ It lives in staging/ for as long as the build, and a start after a SIGKILL empti
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import BinaryIO, Self
 
 from pier.build.dockerfile.errors import DockerfileError
@@ -27,7 +28,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Context:
-    """`root_fd` is its directory; `ignore` what .dockerignore leaves out. Close it at the end."""
+    """`root_fd` is its directory; `ignore` what .dockerignore leaves out. Close it at the end.
+
+    `digests` are SHA-256 sums of files by their paths, of those that are known.
+    """
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
@@ -35,6 +39,7 @@ class Context:
         os.makedirs(os.path.join(self.path, "context"))
         self.root_fd = os.open(os.path.join(self.path, "context"), _DIRECTORY)
         self.ignore = Ignore(())
+        self.digests: Mapping[bytes, bytes] = {}
         self._made = 0
 
     def __enter__(self) -> Self:

@@ -169,6 +169,8 @@ def gather(
             )
         except (NotFound, Forbidden) as exc:
             raise BuildFailed(f"{step.name} failed: {exc.message}") from exc
+        if not from_image and context.digests:
+            found = [replace(item, digests=context.digests) for item in found]
         items += [(item, _kept(source, item) if parents else b"") for item in found]
     for thing in wanted.fetched:
         fd = os.open(thing.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

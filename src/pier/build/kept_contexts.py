@@ -22,8 +22,9 @@ from pier.storage.root import DataRoot
 KEPT_S = 48 * 3600
 LOCAL = "source.local"
 
-Index = dict[bytes, bytes]
-"""What a client says of its files, as it says it, by path (`buildkit.receive`)."""
+Index = dict[bytes, tuple[bytes, bytes]]
+"""What a client says of its files, as it says it, by path (`buildkit.receive`), and the SHA-256 sums
+of their contents, b"" for what has none."""
 
 
 class Tree(Struct):

@@ -11,7 +11,7 @@ import os
 import posixpath
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -32,7 +32,8 @@ class Item(Struct, frozen=True):
 
     `ignore` leaves out what is below it, by paths as `root_fd` has them, `exclude` by
     paths below the item. `keep_owner`: files stay
-    whose they are. `unpack` takes an archive apart. `identity` is its sum, where that is known.
+    whose they are. `unpack` takes an archive apart. `identity` is its sum, where that is known,
+    `digests` are SHA-256 sums of files' contents, by their paths in `root_fd`, as far as known.
     Without `follow` a link is what is copied, and not what it leads to.
     """
 
@@ -44,6 +45,7 @@ class Item(Struct, frozen=True):
     unpack: bool = False
     identity: str = ""
     follow: bool = True
+    digests: Mapping[bytes, bytes] = {}
 
     @property
     def name(self) -> bytes:
@@ -51,8 +53,10 @@ class Item(Struct, frozen=True):
 
     def wants(self, path: bytes, *, is_directory: bool) -> tuple[bool, bool]:
         """Tell whether something below it, by its path in `root_fd`, is copied, and looked into."""
-        inner = os.fsdecode(path[len(self.path) :].lstrip(b"/"))
         wanted, looked = True, is_directory
+        if not (self.ignore or self.exclude):
+            return wanted, looked
+        inner = os.fsdecode(path[len(self.path) :].lstrip(b"/"))
         for rules, text in ((self.ignore, os.fsdecode(path)), (self.exclude, inner)):
             if rules and rules.ignores(text):
                 wanted = False
@@ -193,7 +197,8 @@ def _records(fd: int, path: bytes, item: Item) -> Iterator[bytes]:
         if stat.S_ISLNK(found.st_mode):
             record += os.readlink(name, dir_fd=fd)
         elif stat.S_ISREG(found.st_mode):
-            record += _content(os.open(name, _READ, dir_fd=fd))
+            known = item.digests.get(inner)
+            record += known or _content(os.open(name, _READ, dir_fd=fd))
         if wanted:
             yield record + b"\0"
         if looked:

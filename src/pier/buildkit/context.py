@@ -126,6 +126,7 @@ class SessionContext(Context):
                 work=work,
             )
             await finished(self._executor, partial(tree.settle, receiver.taken))
+        self.digests = {path: sha for path, (_, sha) in receiver.taken.items() if sha}
         os.close(self.root_fd)
         self.root_fd = os.open(tree.path, _DIRECTORY)
 

@@ -326,9 +326,9 @@ _FILTER = re.compile(r"(\w+)(==|!=|~=)(.*)")
 
 def _fits(use: Kept, filters: Sequence[str]) -> bool:
     """Containerd's filters: those of one string are all to fit, of several strings any."""
-    if not filters:
+    if not any(filters):
         return True
-    return any(all(_fits_one(use, part) for part in text.split(",")) for text in filters)
+    return any(all(_fits_one(use, part) for part in text.split(",")) for text in filters if text)
 
 
 def _prune_filters(text: str) -> Mapping[str, Collection[str]]:

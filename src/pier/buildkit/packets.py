@@ -30,18 +30,22 @@ _KINDS = (
 )
 
 
+_NOTHING = memoryview(b"")
+
+
 class Packet(Struct):
-    """`body` is a stat's bytes, or data, or an error's text; `id` the file's."""
+    """`body` is a stat's bytes, or an error's text, `data` a file's; `id` is the file's."""
 
     kind: int
     id: int
     body: bytes
+    data: memoryview
 
 
 def read_packet(data: bytes) -> Packet:
     """Raises BadMessage."""
     kind = number = 0
-    body = b""
+    body, content = b"", _NOTHING
     at, end = 0, len(data)
     while at < end:
         tag = data[at]
@@ -52,13 +56,16 @@ def read_packet(data: bytes) -> Packet:
             number, at = read_varint(data, at)
         elif tag in (0x12, 0x22):
             size, at = read_varint(data, at)
-            body = data[at : at + size]
-            at += size
-            if at > end:
+            if at + size > end:
                 raise BadMessage("packet is cut off")
+            if kind == DATA:
+                content = memoryview(data)[at : at + size]  # not copied: there is a lot of it
+            else:
+                body = data[at : at + size]
+            at += size
         else:
             raise BadMessage(f"packet has a field that is not known: {tag}")
-    return Packet(kind, number, body)
+    return Packet(kind, number, body, content)
 
 
 def request(number: int) -> bytes:

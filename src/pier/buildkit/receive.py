@@ -6,6 +6,7 @@ parent of a file is a directory that the same client sent before the file.
 """
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class _Open:
         self.path = path
         self.described = described
         self.fd = -1
+        self.hasher = hashlib.sha256()
 
 
 class Receiver:
@@ -59,7 +61,7 @@ class Receiver:
             self.received += len(raw)
             packet = packets.read_packet(raw)
             if packet.kind == packets.DATA:
-                self._data(packet.id, packet.body)
+                self._data(packet.id, packet.data)
             elif packet.kind == packets.STAT:
                 if packet.body:
                     self._stat(packet.body, answers)
@@ -95,8 +97,8 @@ class Receiver:
         parent = path.rpartition(b"/")[0]
         if parent not in self._directories or path in self.taken or _is_odd(path):
             raise InvalidParameter(f"invalid path from sender: {os.fsdecode(path)}")
-        before = self._old.pop(path, None)
-        self.taken[path] = body
+        before, known = self._old.pop(path, (None, b""))
+        self.taken[path] = (body, known if before == body else b"")
         described = Stat.decode(body)
         mode = packets.mode_of(described.mode)
         if before == body and not described.linkname:
@@ -131,7 +133,7 @@ class Receiver:
         os.lchown(place, described.uid, described.gid)
         os.utime(place, ns=(described.modTime, described.modTime), follow_symlinks=False)
 
-    def _data(self, number: int, data: bytes) -> None:
+    def _data(self, number: int, data: memoryview) -> None:
         file = self._awaited.get(number)
         if file is None:
             raise InvalidParameter(f"invalid file request {number}")
@@ -139,9 +141,9 @@ class Receiver:
             file.fd = os.open(self._base + file.path, _CREATE, 0o600)
         if data:
             self.transferred += len(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(file.fd, view) :]
+            file.hasher.update(data)
+            while data:
+                data = data[os.write(file.fd, data) :]
             return
         described, fd = file.described, file.fd
         if described.uid or described.gid:
@@ -152,11 +154,12 @@ class Receiver:
                 os.setxattr(fd, name, value)
         os.utime(fd, ns=(described.modTime, described.modTime))
         os.close(fd)
+        self.taken[file.path] = (self.taken[file.path][0], file.hasher.digest())
         del self._awaited[number]
 
     def _remove_rest(self) -> None:
         """What the client does not have any more, the deepest first."""
-        for path, body in sorted(self._old.items(), reverse=True):
+        for path, (body, _) in sorted(self._old.items(), reverse=True):
             if path.rpartition(b"/")[0] in self._directories and path in self._old:
                 self._remove(path, is_directory=_is_directory(body))
         self._old = {}

@@ -35,6 +35,7 @@ _SEND = "/moby.filesync.v1.FileSend/DiffCopy"
 _HUB = "https://index.docker.io/v1/"
 _CHUNK = 32 << 10
 _SENT_CHUNK = 1 << 20
+_BULK_BYTES, _BULK_S = 64 << 10, 0.003
 
 
 class Session:
@@ -155,7 +156,10 @@ class Session:
         started = _told(work, name, receiver, 0)
         try:
             while messages_ := await stream.receive_many():
-                # A handful is taken at once; a thread is for what is worth its hand-over.
+                if sum(map(len, messages_)) > _BULK_BYTES:
+                    # More is coming: fewer and larger turns of the thread.
+                    await asyncio.sleep(_BULK_S)
+                    messages_ += stream.receive_nowait()
                 take = partial(receiver.take, messages_)
                 for answer in await finished(self._executor, take):
                     await stream.send(answer)

@@ -83,18 +83,19 @@ class Stream:
     def _take_apart(self) -> None:
         buffer = self._buffer
         at, end = 0, len(buffer)
-        while end - at >= _PREFIX:
-            size = int.from_bytes(buffer[at + 1 : at + _PREFIX], "big")
-            if buffer[at] or size > MAX_MESSAGE_BYTES:
-                what = "is compressed" if buffer[at] else "is too large"
-                self.fail(GrpcError(Code.RESOURCE_EXHAUSTED, f"a message {what}"))
-                break
-            if end - at < _PREFIX + size:
-                break
-            message = bytes(buffer[at + _PREFIX : at + _PREFIX + size])
-            self._messages.append((message, _PREFIX + size - self._early))
-            self._early = 0
-            at += _PREFIX + size
+        with memoryview(buffer) as view:
+            while end - at >= _PREFIX:
+                size = int.from_bytes(view[at + 1 : at + _PREFIX], "big")
+                if buffer[at] or size > MAX_MESSAGE_BYTES:
+                    what = "is compressed" if buffer[at] else "is too large"
+                    self.fail(GrpcError(Code.RESOURCE_EXHAUSTED, f"a message {what}"))
+                    break
+                if end - at < _PREFIX + size:
+                    break
+                message = bytes(view[at + _PREFIX : at + _PREFIX + size])
+                self._messages.append((message, _PREFIX + size - self._early))
+                self._early = 0
+                at += _PREFIX + size
         if at:
             del buffer[:at]
         # A message larger than the window must be let in all the same: what of it is here is given
@@ -131,6 +132,10 @@ class Stream:
             if self._ended and self._failure is None:
                 return []
             await self._wait()
+        return self.receive_nowait()
+
+    def receive_nowait(self) -> list[bytes]:
+        """Return the messages that are here, which may be none."""
         taken = list(self._messages)
         self._messages.clear()
         self._give_back(sum(cost for _, cost in taken))

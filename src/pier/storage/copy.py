@@ -16,6 +16,7 @@ from pier.storage.whiteouts import OPAQUE_XATTR, is_opaque, is_whiteout
 
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 CHUNK_BYTES = 1 << 30
+SMALL_BYTES = 128 << 10
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -163,6 +164,9 @@ def copy_data(source_fd: int, target_fd: int, size: int) -> None:
         return
     with contextlib.suppress(OSError):
         fcntl.ioctl(target_fd, FICLONE, source_fd)
+        return
+    if size <= SMALL_BYTES:
+        _copy_range(source_fd, target_fd, 0, size)  # holes in it are not worth looking for
         return
     os.ftruncate(target_fd, size)
     offset = 0
