@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from export_builds import Built, Failed, Layout, build, inspected
+from git_server import serve_repository
 from registry_servers import docker_registry
 
 from engine_process import Client, EngineProcess
@@ -328,3 +329,27 @@ def test_several_platforms(engine: EngineProcess, docker: Client, files: dict[st
         docker("push", f"{registry}/made/several")
         index = inspected(engine, f"{registry}/made/several")
         assert len(index["manifests"]) == 4
+
+
+def test_materials_from_elsewhere(
+    engine: EngineProcess, files: dict[str, str], tmp_path: Path
+) -> None:
+    with serve_repository(engine.in_network, tmp_path) as url:
+        head = f"{url.rpartition('/')[0]}/repo.git/HEAD"
+        files["Dockerfile"] += f"ADD {url}#v1 /r/\nADD {head} /h\n"
+        built = build(engine, files, [{"type": "oci"}], provenance="mode=min")
+        layout = Layout(built.files[0])
+        (layer,) = layout.json(layout.json(layout.top)["manifests"][1])["layers"]
+        found = {m["uri"]: m["digest"] for m in layout.json(layer)["predicate"]["materials"]}
+        assert list(found[f"{url}#v1"]) == ["sha1"]
+        assert list(found[head]) == ["sha256"]
+        remote = build(engine, {}, [{"type": "oci"}], provenance="mode=min", remote=f"{url}#v1")
+        layout = Layout(remote.files[0])
+        (layer,) = layout.json(layout.json(layout.top)["manifests"][1])["layers"]
+        invocation = layout.json(layer)["predicate"]["invocation"]
+        assert invocation["configSource"] == {
+            "uri": f"{url}#v1",
+            "digest": found[f"{url}#v1"],
+            "entryPoint": "Dockerfile",
+        }
+        assert "locals" not in invocation["parameters"]

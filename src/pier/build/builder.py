@@ -122,7 +122,8 @@ class Build:
     def outcome(self, image: Image) -> PlatformResult:
         """Return what it has come to, once it has run to its end."""
         last = self.plan.stages[-1].stage.index
-        materials = [self._materials[uri] for uri in sorted(self._materials)]
+        read = {**self._context.materials, **self._materials}
+        materials = [read[uri] for uri in sorted(read)]
         platform = image.config.platform
         times = sorted(self.times, key=lambda step: step.started)
         base = self._bases[last]

@@ -11,6 +11,7 @@ from typing import BinaryIO, Self
 from pier.build.dockerfile.errors import DockerfileError
 from pier.build.dockerfile.lines import MAX_BYTES
 from pier.build.ignore import Ignore, read_patterns
+from pier.build.result import Material
 from pier.errors import Internal, InvalidParameter
 from pier.kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from pier.storage.decompress import Decompressed
@@ -31,6 +32,7 @@ class Context:
     """`root_fd` is its directory; `ignore` what .dockerignore leaves out. Close it at the end.
 
     `digests` are SHA-256 sums of files by their paths, of those that are known.
+    `materials` are what was fetched for the build, by where it came from.
     """
 
     def __init__(self, root: DataRoot) -> None:
@@ -40,6 +42,7 @@ class Context:
         self.root_fd = os.open(os.path.join(self.path, "context"), _DIRECTORY)
         self.ignore = Ignore(())
         self.digests: Mapping[bytes, bytes] = {}
+        self.materials: dict[str, Material] = {}
         self._made = 0
 
     def __enter__(self) -> Self:

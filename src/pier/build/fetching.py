@@ -1,18 +1,24 @@
 """What a build takes from elsewhere: files of URLs and git repositories, with the client's rights."""
 
+import asyncio
 import base64
 import contextlib
+import hashlib
+import os
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from pier.build.attest.provenance import without_secrets
 from pier.build.context import Context
 from pier.build.git import Checkout, GitSource, check_out
 from pier.build.remote import fetch
+from pier.build.result import Material
 from pier.build.session import ClientSession
 from pier.build.step_secrets import open_agent
 from pier.errors import PierError
 
+_SHA256 = 64
 _WEB = ("http://", "https://")
 
 
@@ -37,7 +43,14 @@ class Fetcher:
     async def file(self, url: str, checksum: str, name: str = "") -> Fetched:
         """Fetch a file, called as in the URL unless it has a name. Raises PierError, OSError."""
         directory = self._context.directory()
-        return Fetched(directory, await fetch(url, directory, checksum, name))
+        found = await fetch(url, directory, checksum, name)
+        digest = await asyncio.to_thread(_digest, os.path.join(directory, found))
+        self._note(Material(without_secrets(url), {"sha256": digest}))
+        return Fetched(directory, found)
+
+    def _note(self, material: Material) -> None:
+        """Remember it for provenance."""
+        self._context.materials[material.uri] = material
 
     async def repository(
         self, source: GitSource, *, keep_git_dir: bool = False, commit: str = ""
@@ -58,7 +71,7 @@ class Fetcher:
                     header = await self._header(self._session, source.url)
                 else:
                     agent = await self._agent(stack, self._session)
-            return await check_out(
+            found = await check_out(
                 source,
                 self._context.directory(),
                 keep_git_dir=keep_git_dir,
@@ -66,6 +79,10 @@ class Fetcher:
                 agent=agent,
                 header=header,
             )
+        ref = f"#{source.ref}" if source.ref else ""
+        kind = "sha256" if len(found.commit) == _SHA256 else "sha1"
+        self._note(Material(without_secrets(source.url) + ref, {kind: found.commit}))
+        return found
 
     async def _agent(self, stack: contextlib.AsyncExitStack, session: ClientSession) -> str:
         try:
@@ -86,3 +103,8 @@ class Fetcher:
                 words = base64.b64encode(b"x-access-token:" + token.strip()).decode()
                 return f"Authorization: basic {words}"
         return ""
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

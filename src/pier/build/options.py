@@ -44,7 +44,7 @@ class BuildOptions(Struct, frozen=True):
     as well. `outputs` are what is made of the result, an image with the names of `references` when
     there are none. `provenance` and `sbom` as in `BuildResult`. `cache_imports` and
     `cache_exports` are caches elsewhere. `frontend_attributes` are those of BuildKit's client,
-    for provenance, None where it is no such client.
+    for provenance, None where it is no such client. `remote` is the URL of a context that is fetched.
     """
 
     dockerfile: str = ""
@@ -78,3 +78,4 @@ class BuildOptions(Struct, frozen=True):
     cache_imports: Sequence[CacheEntry] = ()
     cache_exports: Sequence[CacheEntry] = ()
     frontend_attributes: Mapping[str, str] | None = None
+    remote: str = ""

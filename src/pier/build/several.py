@@ -121,8 +121,13 @@ def _definition(options: BuildOptions, build: Build) -> Definition:
             attributes["force-network-mode"] = options.network
         if options.extra_hosts:
             attributes["add-hosts"] = ",".join(options.extra_hosts)
+    remote = options.remote or attributes.get("context", "")
     return Definition(
-        attributes=attributes, dockerfile=options.dockerfile or "Dockerfile", source=build.source
+        attributes=attributes,
+        dockerfile=options.dockerfile or "Dockerfile",
+        source=build.source,
+        remote=remote,
+        locals=() if remote else ("context", "dockerfile"),
     )
 
 

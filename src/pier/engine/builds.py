@@ -150,6 +150,7 @@ class Builds:
             telling = Telling(asked, options, _teller(tell))
             wanted = replace(
                 options,
+                remote=remote,
                 shell=telling.let_in if asked.shell else None,
                 explain=telling.explain if asked.explain else None,
             )

@@ -136,7 +136,8 @@ class _Parts:
         if definition.remote:
             found["uri"] = without_secrets(definition.remote)
             for material in self._one.materials:
-                if material.uri == found["uri"]:
+                # A repository's may go on with a directory: #ref:directory.
+                if found["uri"] == material.uri or found["uri"].startswith(f"{material.uri}:"):
                     found["digest"] = dict(material.digests)
         if definition.dockerfile:
             found[entry] = definition.dockerfile
