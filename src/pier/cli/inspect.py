@@ -27,7 +27,27 @@ _TYPES = (
 _PATHS = {"network": "/networks/{}", "volume": "/volumes/{}"}
 
 
+_AS = Flag("as", kinds.STRING, 'Show what makes the container again: "run" or "compose"')
+
+
+def _reproduce(context: "Context", options: "Options") -> None:
+    """Print a command or a Compose file for each container, rather than what it is."""
+    from pier.cli import reproduce
+
+    forms = {"run": reproduce.as_run, "compose": reproduce.as_compose}
+    form = forms.get(options.text("as"))
+    if form is None:
+        raise Failure(f'unknown form: "{options.text("as")}": must be one of "run", "compose"')
+    for name in options.args:
+        container = context.client.get(f"/containers/{quote(name)}/json", {}).json()
+        image = context.client.get(f"/images/{quote(container['Image'])}/json", {}).json()
+        sys.stdout.write(form(container, image) + "\n")
+
+
 def _inspect(context: "Context", options: "Options") -> None:
+    if options.text("as"):
+        _reproduce(context, options)
+        return
     wanted = options.text("type")
     if wanted and wanted not in _TYPES:
         names = ", ".join(f'"{name}"' for name in _TYPES)
@@ -68,6 +88,9 @@ def _plain_getter(context: "Context", path: str) -> "Getter":
 
 
 def _container_inspect(context: "Context", options: "Options") -> None:
+    if options.text("as"):
+        _reproduce(context, options)
+        return
     _show(options, _container_getter(context, options))
 
 
@@ -123,6 +146,7 @@ INSPECT = Command(
     _inspect,
     arity=(1, None),
     options=(
+        _AS,
         FORMAT,
         _SIZE,
         Flag("type", kinds.STRING, "Only inspect objects of the given type"),
@@ -133,7 +157,7 @@ CONTAINER_INSPECT = Command(
     "Display detailed information on one or more containers",
     _container_inspect,
     arity=(1, None),
-    options=(FORMAT, Flag("size", kinds.BOOL, "Display total file sizes", short="s")),
+    options=(_AS, FORMAT, Flag("size", kinds.BOOL, "Display total file sizes", short="s")),
 )
 IMAGE_INSPECT = Command(
     "inspect [OPTIONS] IMAGE [IMAGE...]",
