@@ -46,7 +46,8 @@ client: venv
 
 crash: venv
 	@tools/packages.sh busybox-static iproute2 libnftables1 nftables libseccomp2 util-linux procps
-	PATH="$$(tools/docker_cli.sh):$$PATH" $(PYTEST) tests/crash
+	PATH="$$(tools/docker_cli.sh):$$PATH" PIER_DOCKER_PLUGINS="$$(tools/docker_plugins.sh)" \
+	  $(PYTEST) tests/crash
 
 # A guest in software emulation, with cgroup v2 alone. Where qemu cannot be had the ring says so.
 vm: venv
