@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from docker_plugins import configure, find_plugins
+from git_server import git, serve_repository
 
-from engine_process import Client, wait_until
+from engine_process import Client, EngineProcess, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -272,6 +273,31 @@ def test_bake_several_at_once(context: Context, buildx: Client, docker: Client) 
         docker("run", "--rm", f"made/bake:{name}", "cat", "/who").stdout.split() for name in targets
     ]
     assert said == [["first"], ["second"], ["first", "more"]]
+
+
+def test_bake_of_a_repository(
+    context: Context, buildx: Client, docker: Client, pierd: EngineProcess, tmp_path: Path
+) -> None:
+    """buildx has the repository read as LLB, and the files come to the build as another definition."""
+    text = f"FROM {context.image}\nCOPY --from=more deep/f /f\nCOPY new /new\n"
+    target = {"context": "sub", "dockerfile": "Baked", "tags": ["made/bake:git"]}
+    with serve_repository(pierd.in_network, tmp_path) as url:
+        work = tmp_path / "work"
+        target["contexts"] = {"more": f"{url}#v1:sub"}  # type: ignore[assignment]
+        (work / "sub" / "Baked").write_text(text)
+        (work / "sub" / "new").write_text("new\n")
+        (work / "docker-bake.json").write_text(json.dumps({"target": {"default": target}}))
+        git(work, "add", ".")
+        git(work, "commit", "-qm", "three")
+        git(work, "push", "-q", str(tmp_path / "served" / "repo.git"), "main")
+        git(tmp_path / "served" / "repo.git", "update-server-info")
+        done = buildx("buildx", "bake", "--progress=plain", url, check=False)
+        assert done.returncode == 0, done.stderr
+        assert docker("run", "--rm", "made/bake:git", "cat", "/f", "/new").stdout == "one\nnew\n"
+        again = buildx("buildx", "bake", "--progress=plain", url)
+        ended = steps(again.stderr)
+        assert ended["set context to sub"] == "CACHED"
+        assert [how for step, how in ended.items() if "COPY" in step] == ["CACHED", "CACHED"]
 
 
 COMPOSE = """

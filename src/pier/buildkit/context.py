@@ -91,6 +91,13 @@ class SessionContext(Context):
             await load_remote(url, self, fetcher, self._executor, keep_git_dir=keep)
         self.dockerfile = options.dockerfile or DOCKERFILE
 
+    def take_files(self, root_fd: int, name: str) -> None:
+        """Take a directory, which is closed with this, for the files and the Dockerfile."""
+        self._remote = True
+        os.close(self.root_fd)
+        self.root_fd = root_fd
+        self.dockerfile = name or DOCKERFILE
+
     async def _ignore_file(self, progress: Progress, build_key: str) -> bytes:
         place = self.directory()
         with working(progress, f"[internal] load {IGNORE_FILE}", key=build_key) as work:

@@ -18,7 +18,7 @@ from pier.buildkit import attributes
 from pier.buildkit.details import solve_error
 from pier.buildkit.history import History
 from pier.buildkit.inputs import Results, definition_of
-from pier.buildkit.jobs import Job, Jobs
+from pier.buildkit.jobs import Job, Jobs, Solve
 from pier.buildkit.messages import control, gateway
 from pier.buildkit.messages.ops import Definition, Platform
 from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
@@ -146,9 +146,14 @@ class Control:
         )
         if wanted.request not in ("", *_REQUESTS):
             raise Unsupported(f"unsupported request {wanted.request}")
-        contexts = await self._results.contexts(wanted.options.contexts, inputs)
+        contexts = await self._results.contexts(
+            wanted.options.contexts, inputs, partial(self._image, job)
+        )
         wanted = replace(wanted, options=replace(wanted.options, contexts=contexts))
-        solve = DockerfileSolve(self._workshop, self._trees, session, wanted, job.board)
+        files = await self._files(job, inputs)
+        solve = DockerfileSolve(
+            self._workshop, self._trees, session, wanted, job.board, files=files
+        )
         ref = f"{job.ref}-{len(job.solves)}"
         job.solves[ref] = solve
         if wanted.request == _DESCRIBE:
@@ -159,6 +164,24 @@ class Control:
         await solve.warn()
         solve.start()
         return gateway.Result(ref=gateway.Ref(ref, definition_of(ref)))
+
+    async def _files(self, job: Job, inputs: Mapping[str, Definition]) -> Solve | None:
+        """Begin to solve the context that a client gave as a definition, None where it gave none."""
+        context = inputs.get("context")
+        if context is None:
+            if "dockerfile" in inputs:
+                raise Unsupported("a definition of the Dockerfile alone is not supported by pierd")
+            return None
+        if inputs.get("dockerfile", context).ops != context.ops:
+            raise Unsupported("a Dockerfile of another definition is not supported by pierd")
+        return job.solve_of(await self.load_llb(job, context))
+
+    async def _image(self, job: Job, definition: Definition) -> str:
+        """Solve an input; return the ID of an image of it."""
+        solve = job.solve_of(await self.load_llb(job, definition))
+        image = (await solve.result()).platforms[0].image
+        assert image is not None  # a definition comes to one, if an empty one
+        return image.id
 
     async def load_llb(self, job: Job, definition: Definition) -> str:
         """Begin to solve a definition; return the reference of what it comes to."""

@@ -24,6 +24,7 @@ from pier.buildkit.attributes import Wanted
 from pier.buildkit.board import Board
 from pier.buildkit.context import SessionContext
 from pier.buildkit.details import solve_error
+from pier.buildkit.jobs import Solve
 from pier.buildkit.session import Session
 from pier.buildkit.workshop import Workshop
 from pier.errors import InvalidParameter, NotFound, PierError, Unsupported
@@ -34,7 +35,10 @@ T = TypeVar("T")
 
 
 class DockerfileSolve:
-    """`load` reads the Dockerfile, `result` builds. `close` ends it, whatever it is doing."""
+    """`load` reads the Dockerfile, `result` builds. `close` ends it, whatever it is doing.
+
+    `files` are the context and the Dockerfile, where the client gave them as a definition.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,10 @@ class DockerfileSolve:
         session: Session,
         wanted: Wanted,
         board: Board,
+        *,
+        files: Solve | None = None,
     ) -> None:
+        self._files = files
         self._workshop = workshop
         self._session = session
         self._wanted = wanted
@@ -70,7 +77,9 @@ class DockerfileSolve:
         options = self._wanted.options
         context = self._context
         try:
-            if self._wanted.context:
+            if self._files is not None:
+                context.take_files(await self._files.look(os.dup), options.dockerfile)
+            elif self._wanted.context:
                 await context.fetch(self._wanted.context, options, self._board, key)
             else:
                 await context.load(options.dockerfile, self._board, key)

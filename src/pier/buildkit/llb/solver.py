@@ -100,10 +100,6 @@ class LlbSolve:
 
         return await finished(self._shop.executor, opened)
 
-    async def open(self) -> int:
-        """Return the root directory of the result, the caller's to close. Raises GrpcError."""
-        return await self.look(os.dup)
-
     async def result(self, config: bytes = b"") -> BuildResult:
         """Return an image of the files; `config` is an image's configuration for it, in JSON."""
         files = await self.files()
