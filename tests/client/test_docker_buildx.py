@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_plugins import configure, find_plugins
 from git_server import git, serve_repository
 
+from docker_plugins import configure, find_plugins
 from engine_process import Client, EngineProcess, wait_until
 
 
