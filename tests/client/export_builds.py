@@ -19,7 +19,7 @@ class Failed(Exception):
     """The build's error."""
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=60)
         self._path = path
@@ -47,6 +47,18 @@ def build(
 ) -> Built:
     """Build `files`; each output is a type and attributes. Raises Failed."""
     path = engine.env["DOCKER_HOST"].removeprefix("unix://")
+    with contextlib.closing(Connection(path)) as connection:
+        response = begin(connection, files, outputs, **query)
+        return _follow(response, path)
+
+
+def begin(
+    connection: "Connection",
+    files: Mapping[str, str | bytes],
+    outputs: Sequence[Mapping[str, str]] = (),
+    **query: str,
+) -> http.client.HTTPResponse:
+    """Begin a build; the answer is its stream. Raises Failed."""
     orders = [
         {"Type": one["type"], "Attrs": {k: v for k, v in one.items() if k != "type"}}
         for one in outputs
@@ -54,13 +66,6 @@ def build(
     words = {"networkmode": "none", **query}
     if orders:
         words["outputs"] = json.dumps(orders)
-    with contextlib.closing(_Connection(path)) as connection:
-        return _build(connection, path, files, words)
-
-
-def _build(
-    connection: "_Connection", path: str, files: Mapping[str, str | bytes], words: dict[str, str]
-) -> Built:
     connection.request(
         *("POST", f"/build?{urlencode(words)}", _context(files)),
         headers={"Content-Type": "application/x-tar"},
@@ -68,6 +73,10 @@ def _build(
     response = connection.getresponse()
     if response.status != 200:
         raise Failed(json.loads(response.read())["message"])
+    return response
+
+
+def _follow(response: http.client.HTTPResponse, path: str) -> Built:
     built = Built()
     fetching: list[threading.Thread] = []
     for line in response:
@@ -88,7 +97,7 @@ def _build(
 
 
 def _fetch(path: str, told: Mapping[str, Any], built: Built) -> None:
-    with contextlib.closing(_Connection(path)) as connection:
+    with contextlib.closing(Connection(path)) as connection:
         connection.request("GET", f"/pier/build/export?id={told['ID']}")
         response = connection.getresponse()
         assert response.status == 200, response.read()

@@ -1,18 +1,21 @@
 """Outputs of builds: images, archives, files, with attestations, in every compression."""
 
+import contextlib
 import gzip
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from export_builds import Built, Failed, Layout, build, inspected
+from export_builds import Built, Connection, Failed, Layout, begin, build, inspected
 from git_server import serve_repository
 from registry_servers import docker_registry
 
-from engine_process import Client, EngineProcess
+from engine_process import Client, EngineProcess, wait_until
+from registry_process import RegistryProcess
 
 PORT = 5071
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -353,3 +356,43 @@ def test_materials_from_elsewhere(
             "entryPoint": "Dockerfile",
         }
         assert "locals" not in invocation["parameters"]
+
+
+def test_push_to_the_embedded_registry(engine: EngineProcess, files: dict[str, str]) -> None:
+    with RegistryProcess(prefix=engine.in_network) as registry:
+        port = registry.address.rpartition(":")[2]
+        name = f"localhost:{port}/made/embedded:1"
+        order = {"type": "image", "name": name, "push": "true", "store": "false"}
+        platforms = "linux/amd64,linux/arm64"
+        files["Dockerfile"] = "FROM scratch\nCOPY f /f\n"
+        build(engine, files, [{**order, "compression": "zstd"}], platform=platforms, sbom="true")
+        index = inspected(engine, name)
+        assert len(index["manifests"]) == 4
+        digest = index["manifests"][1]["digest"]
+        manifest = inspected(engine, f"localhost:{port}/made/embedded@{digest}")
+        assert manifest["layers"][0]["mediaType"] == LAYER + "+zstd"
+
+
+def test_a_client_that_goes_leaves_nothing(
+    engine: EngineProcess, docker: Client, files: dict[str, str]
+) -> None:
+    """The client reads of the export, and goes without fetching it."""
+    place = Path(engine.data_root)
+    path = engine.env["DOCKER_HOST"].removeprefix("unix://")
+    for fetch in (False, True):
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(contextlib.closing(Connection(path)))
+            order = {"type": "oci", "force-compression": "true"}
+            response = stack.enter_context(begin(connection, files, [order]))
+            told = next(
+                filter(None, (json.loads(x).get("aux", {}).get("Export") for x in response))
+            )
+            if fetch:
+                other = stack.enter_context(contextlib.closing(Connection(path)))
+                other.request("GET", f"/pier/build/export?id={told['ID']}")
+                assert stack.enter_context(other.getresponse()).read(512)
+        docker("builder", "prune", "-af")
+        wait_until(lambda: not list(place.glob("staging/*/context")), "the build to end")
+    left = set(os.listdir(place / "blobs" / "sha256"))
+    known = docker("images", "-aq", "--no-trunc").stdout.replace("sha256:", "").split()
+    assert len(left) <= 2 * len(known) + 1, left
