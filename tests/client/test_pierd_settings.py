@@ -206,3 +206,37 @@ def test_pier_over_tls(own: EngineProcess, certificates: str) -> None:
     docker("context", "use", "theirs")
     assert pier("context", "show").stdout == "theirs\n"
     assert pier("run", "--rm", image, "echo", "y").stdout == "y\n"
+
+
+def test_features_proxies_and_defaults(own: EngineProcess) -> None:
+    config = os.path.join(own.directory, "daemon.json")
+    settings = {
+        "features": {"buildkit": False, "cdi": False},
+        "proxies": {"http-proxy": "http://me:secret@127.0.0.1:9", "no-proxy": "a,b"},
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}},
+        "default-stop-timeout": 0,
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+    }
+    with open(config, "w") as file:
+        json.dump(settings, file)
+    own.start("--config-file", config)
+    docker, image = own.docker, load_image(own)
+    info = json.loads(docker("info", "--format", "{{json .}}").stdout)
+    assert (info["HttpProxy"], info["NoProxy"]) == ("http://xxxxx:xxxxx@127.0.0.1:9", "a,b")
+    assert info["CDISpecDirs"] == []
+    docker("network", "create", "small")
+    options = docker("network", "inspect", "small", "--format", "{{json .Options}}").stdout
+    assert json.loads(options) == {"com.docker.network.driver.mtu": "1400"}
+    # It ignores SIGTERM, and has no time at all.
+    docker(
+        "run", "-d", "--name", "it", image, "sh", "-c", "trap '' TERM; while :; do sleep 1; done"
+    )
+    docker("stop", "it")
+    assert docker("wait", "it").stdout == "137\n"
+    refused = docker("pull", "localhost.invalid/x", check=False)
+    assert refused.returncode != 0
+
+
+def test_layers_cannot_be_limited_without_quotas(own: EngineProcess) -> None:
+    with pytest.raises(AssertionError, match="does not support Project Quota"):
+        own.start("--storage-opt", "overlay2.size=1G")

@@ -243,7 +243,7 @@ def test_proxies(tmp_path):
     [
         (["--exec-opt", "native.cgroupdriver=systemd"], "only native.cgroupdriver=cgroupfs"),
         (["--exec-opt", "other=1"], "invalid exec-opt: other=1"),
-        (["--storage-opt", "overlay2.size=1G"], "does not support Project Quota"),
+        (["--storage-opt", "overlay2.size=x"], "invalid size: 'x'"),
         (["--storage-opt", "dm.size=1G"], "overlay2: unknown option dm.size"),
         (["--default-network-opt", "bridge=x"], "invalid default network option: bridge=x"),
         (["--default-stop-timeout", "x"], "invalid default stop timeout: x"),

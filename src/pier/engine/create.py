@@ -72,7 +72,7 @@ async def create_container(
 def layer_size(services: Services, host: HostConfig) -> int:
     """How many bytes its writable layer may have, 0 for any number. Raises InvalidParameter."""
     if "size" not in host.StorageOpt:
-        return 0
+        return services.settings.layer_size
     if not services.directories.has_quota():
         raise InvalidParameter(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"

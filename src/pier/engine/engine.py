@@ -40,6 +40,7 @@ from pier.engine.volume_plugins import VolumePlugins
 from pier.engine.volumes import Volumes
 from pier.engine.watch import HealthAction, Watch
 from pier.engine.writable import WritableLayers
+from pier.errors import InvalidParameter
 from pier.images.store import ImageStore
 from pier.kernel.cgroups import detect
 from pier.storage.database import Database
@@ -105,6 +106,11 @@ class Engine:
         os.makedirs(settings.exec_root, mode=0o711, exist_ok=True)
         root = DataRoot(settings.data_root)
         closers.callback(root.close)
+        if settings.layer_size and not root.quotas.offered():
+            raise InvalidParameter(
+                "Storage option overlay2.size not supported. Filesystem does not support Project"
+                " Quota"
+            )
         database = Database(root.join("pier.db"), later=root.later)
         closers.callback(database.close)
         executor = ThreadPoolExecutor(THREADS, thread_name_prefix="engine")

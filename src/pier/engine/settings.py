@@ -68,7 +68,7 @@ class Settings(Struct, frozen=True):
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
-    storage_opts: tuple[str, ...] = ()
+    layer_size: int = 0
     plugin_dirs: tuple[str, ...] = (
         "/run/docker/plugins",
         "/etc/docker/plugins",

@@ -5,6 +5,7 @@ the runtime and of the storage driver. What names something that Pier has not is
 from collections.abc import Callable
 from typing import Any
 
+from pier.engine.log_values import parse_binary
 from pier.engine.settings_option import Option
 from pier.errors import InvalidParameter, Unsupported
 
@@ -31,7 +32,7 @@ OPTIONS = (
     ),
     Option("", "", "proxies", "proxies", "map", ""),
     Option(
-        *("storage-opt", "", "storage-opts", "storage_opts", "list"),
+        *("storage-opt", "", "storage-opts", "layer_size", "list"),
         "Options of the storage driver (overlay2.size=SIZE)",
     ),
 )
@@ -70,17 +71,17 @@ def _exec_opts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _storage_opts(value: Any) -> tuple[str, ...]:
+def _storage_opts(value: Any) -> int:
+    """Return what a writable layer may have in bytes, 0 for any number."""
+    size = 0
     for option in value:
-        name, equals, _ = option.partition("=")
+        name, equals, text = option.partition("=")
         if not equals:
             raise InvalidParameter(f"unable to parse storage-opt key/value: {option}")
         if name.lower() != "overlay2.size":
             raise InvalidParameter(f"overlay2: unknown option {name}")
-        raise Unsupported(
-            "Storage option overlay2.size not supported. Filesystem does not support Project Quota"
-        )
-    return tuple(value)
+        size = parse_binary(text)
+    return size
 
 
 def _network_opts(value: Any) -> dict[str, dict[str, str]]:
