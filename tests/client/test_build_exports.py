@@ -396,3 +396,27 @@ def test_a_client_that_goes_leaves_nothing(
     left = set(os.listdir(place / "blobs" / "sha256"))
     known = docker("images", "-aq", "--no-trunc").stdout.replace("sha256:", "").split()
     assert len(left) <= 2 * len(known) + 1, left
+
+
+def test_pier_build_pushes(engine: EngineProcess, files: dict[str, str], tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    files["Dockerfile"] = "FROM scratch\nCOPY f /f\n"
+    for name, content in files.items():
+        (context / name).write_text(content)
+    with docker_registry(engine, PORT + 2) as registry:
+        name = f"{registry}/made/pier:1"
+        metadata = tmp_path / "metadata"
+        engine.pier(
+            *("build", "--platform", "linux/amd64,linux/arm64", "--provenance", "mode=max"),
+            *("--sbom", "true", "--push", "-t", name, "--metadata-file", str(metadata)),
+            *("--annotation", "index:k=v", str(context)),
+        )
+        index = inspected(engine, name)
+        assert len(index["manifests"]) == 4
+        assert index["annotations"] == {"k": "v"}
+        told = json.loads(metadata.read_text())
+        assert told["image.name"] == name
+    place = tmp_path / "out"
+    engine.pier("build", "-o", str(place), str(context))
+    assert (place / "f").read_text() == "content\n"

@@ -69,9 +69,12 @@ class LayerExports:
             pins.add(known)
             if self._store.blobs.exists(known):
                 return known, False
-        blob = self._compressed.make(diff_id, layer.blob, wanted.kind, wanted.level)
-        pins.add(blob)
-        return blob, True
+        while True:
+            blob = self._compressed.make(diff_id, layer.blob, wanted.kind, wanted.level)
+            pins.add(blob)
+            # Another export that made the same may just have been over, and let go of it.
+            if self._store.blobs.exists(blob):
+                return blob, True
 
 
 def layer_type(kind: str, *, oci: bool) -> str:
