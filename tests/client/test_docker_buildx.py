@@ -97,6 +97,7 @@ def test_build(context: Context, docker: Client, tmp_path: Path) -> None:
     assert facts["containerimage.digest"] == image["Id"]
     assert facts["containerimage.config.digest"] == image["Id"]
     assert facts["buildx.build.ref"].startswith("default/default/")
+    assert facts["buildx.build.provenance"]["buildType"] == "https://mobyproject.org/buildkit@v1"
     names = steps(done.stderr)
     assert names["[2/4] WORKDIR /srv"] == "DONE"
     assert names["[4/4] RUN echo to you >> a.txt; echo oops >&2"] == "DONE"
@@ -337,6 +338,10 @@ def test_lint(context: Context) -> None:
     checked = context.build(text, "--check", check=False)
     assert checked.returncode == 1
     assert "Check complete, 1 warning has been found!" in checked.stdout
+    outline = context.build("ARG A=1\nFROM BASE AS one\nARG B\n", "--call=outline").stdout
+    assert "A" in outline
+    targets = context.build("FROM BASE AS one\nFROM one AS two\n", "--call=targets").stdout
+    assert "two (default)" in targets
 
 
 def test_history(context: Context, buildx: Client, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
+from pier.build.attest.provenance import provenance
 from pier.build.caches.entry import CacheEntry
 from pier.build.export.exporter import credentials_of
 from pier.build.keeping import Kept, Rule, rule_filters
@@ -23,7 +24,7 @@ from pier.buildkit.messages import control, gateway
 from pier.buildkit.messages.ops import Definition, Platform
 from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
 from pier.buildkit.sessions import Sessions
-from pier.buildkit.solve import DockerfileSolve, check_frontend
+from pier.buildkit.solve import LINT, OUTLINE, TARGETS, DockerfileSolve, check_frontend
 from pier.buildkit.workshop import Workshop
 from pier.errors import InvalidParameter, NotFound, Unsupported
 from pier.grpc.server import Call, Method
@@ -34,8 +35,13 @@ from pier.registry.credentials import Credentials
 
 SERVICE = "/moby.buildkit.v1.Control"
 VERSION = BuildkitVersion(package="github.com/moby/buildkit", version="v0.25.1")
-_LINT, _DESCRIBE = "frontend.lint", "frontend.subrequests.describe"
-_REQUESTS = (_LINT, _DESCRIBE)
+_DESCRIBE = "frontend.subrequests.describe"
+_REQUESTS = {
+    OUTLINE: "List all parameters current build target supports",
+    TARGETS: "List all targets current build supports",
+    LINT: "Lint a Dockerfile",
+    _DESCRIBE: "List available subrequest types",
+}
 _SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
 _IMAGE_CONFIG = "containerimage.config"
 _GATEWAY = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
@@ -70,7 +76,8 @@ class Control:
             "ListenBuildHistory": Method(control.BuildHistoryRequest, self._history.listen),
             "UpdateBuildHistory": Method(control.UpdateBuildHistoryRequest, self._history.update),
         }
-        return {f"{SERVICE}/{name}": method for name, method in table.items()}
+        own = {f"{SERVICE}/{name}": method for name, method in table.items()}
+        return {**own, **self._history.methods()}
 
     # Building
 
@@ -102,6 +109,7 @@ class Control:
         solve = job.solve_of(ref)
         result = await solve.result(given.metadata.get(_IMAGE_CONFIG, b""))
         self._results.keep(ref, result)
+        job.provenance = _provenance(result, job.ref)
         answer: dict[str, str] = dict(result.cache_answer)
         for order in orders:
             name = _EXPORTING.get(order.type, "exporting")
@@ -160,7 +168,7 @@ class Control:
             return gateway.Result(metadata=described())
         await solve.load(ref)
         if wanted.request:
-            return gateway.Result(metadata=await solve.lint())
+            return gateway.Result(metadata=await solve.answer(wanted.request))
         await solve.warn()
         solve.start()
         return gateway.Result(ref=gateway.Ref(ref, definition_of(ref)))
@@ -265,26 +273,20 @@ def entries(
 
 
 def described() -> dict[str, bytes]:
-    """What may be asked of the frontend beside a build (`docker buildx build --print`)."""
+    """What may be asked of the frontend beside a build (`docker buildx build --call`)."""
+    metadata = [{"name": "result.json"}, {"name": "result.txt"}]
     requests = [
         {
-            "name": _LINT,
+            "name": name,
             "version": "1.0.0",
             "type": "rpc",
-            "description": "Lint a Dockerfile",
+            "description": description,
             "opts": None,
-            "metadata": [{"name": "result.json"}, {"name": "result.txt"}],
-        },
-        {
-            "name": _DESCRIBE,
-            "version": "1.0.0",
-            "type": "rpc",
-            "description": "List available subrequest types",
-            "opts": None,
-            "metadata": [{"name": "result.json"}, {"name": "result.txt"}],
-        },
+            "metadata": metadata,
+        }
+        for name, description in _REQUESTS.items()
     ]
-    text = "".join(f"{each['name']:<35} {each['description']}\n" for each in requests)
+    text = "".join(f"{name:<35} {description}\n" for name, description in _REQUESTS.items())
     return {
         "result.json": msgspec.json.encode(requests),
         "result.txt": text.encode(),
@@ -301,6 +303,13 @@ def worker(worker_id: str) -> WorkerRecord:
         gCPolicy=[GCPolicy(all=True)],
         buildkitVersion=VERSION,
     )
+
+
+def _provenance(result: BuildResult, ref: str) -> list[tuple[str, bytes]]:
+    """Return what the history says of how each platform's image was made."""
+    fields = {k: v for k, v in (result.provenance or {}).items() if k != "inline-only"}
+    made = [provenance(result, one, fields, ref) for one in result.platforms]
+    return [(said.type, msgspec.json.format(msgspec.json.encode(said.body))) for said in made]
 
 
 def _is_inline(provenance: Mapping[str, str] | None) -> bool:

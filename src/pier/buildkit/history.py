@@ -2,27 +2,30 @@
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
 from pier.build.progress import Vertex
 from pier.buildkit.details import words_of
 from pier.buildkit.jobs import Job
-from pier.buildkit.messages import control
+from pier.buildkit.messages import content, control
 from pier.errors import NotFound
-from pier.grpc.server import Call
+from pier.grpc.server import Call, Method
 from pier.grpc.status import GrpcError, Status, status_of
 
 HISTORY = 50
+CONTENT = "/containerd.services.content.v1.Content"
 STARTED, COMPLETE, DELETED = range(3)
 
 
 class _Kept(Struct):
     record: control.BuildHistoryRecord
     status: control.StatusResponse | None = None
+    contents: Mapping[str, bytes] = {}
 
 
 class History:
@@ -58,8 +61,32 @@ class History:
             count(record, job.board.vertexes())
             record.numWarnings = job.board.warnings()
             kept.status = job.board.whole()
+            kept.contents = _attest(record, job.provenance)
             self._tell(COMPLETE, record)
             self._forget_old()
+
+    def methods(self) -> dict[str, Method]:
+        """The content store of records, which clients read provenance from."""
+        return {
+            f"{CONTENT}/Info": Method(content.InfoRequest, self._info),
+            f"{CONTENT}/Read": Method(content.ReadContentRequest, self._read),
+        }
+
+    def _content(self, digest: str) -> tuple[_Kept, bytes]:
+        for kept in self._kept.values():
+            if digest in kept.contents:
+                return kept, kept.contents[digest]
+        raise NotFound(f"content {digest}: not found")
+
+    async def _info(self, call: Call, request: content.InfoRequest) -> content.InfoResponse:
+        kept, data = self._content(request.digest)
+        at = kept.record.CompletedAt
+        return content.InfoResponse(content.Info(request.digest, len(data), at, at))
+
+    async def _read(self, call: Call, request: content.ReadContentRequest) -> None:
+        _, data = self._content(request.digest)
+        end = request.offset + request.size if request.size else len(data)
+        await call.send(content.ReadContentResponse(request.offset, data[request.offset : end]))
 
     def status_of(self, ref: str) -> control.StatusResponse | None:
         """Return all that a build told which is over."""
@@ -109,6 +136,26 @@ class History:
     def _tell(self, kind: int, record: control.BuildHistoryRecord) -> None:
         for queue in self._listeners:
             queue.put_nowait(control.BuildHistoryEvent(kind, record))
+
+
+def _attest(
+    record: control.BuildHistoryRecord, said: Sequence[tuple[str, bytes]]
+) -> dict[str, bytes]:
+    """Name predicates in a record, by platforms where there are several; return them by digest."""
+    contents: dict[str, bytes] = {}
+    record.Result = control.BuildResultInfo()
+    for kind, data in said:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        contents[digest] = data
+        record.Result.Attestations.append(
+            control.Descriptor(
+                media_type="application/vnd.in-toto+json",
+                digest=digest,
+                size=len(data),
+                annotations={"in-toto.io/predicate-type": kind},
+            )
+        )
+    return contents
 
 
 def count(record: control.BuildHistoryRecord, vertexes: dict[str, Vertex]) -> None:

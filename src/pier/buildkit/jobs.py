@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
 from pier.build.result import BuildResult
@@ -40,7 +40,10 @@ class Solve(Protocol):
 
 
 class Job:
-    """One Control.Solve. `returned` is what the client's own frontend came to."""
+    """One Control.Solve. `returned` is what the client's own frontend came to.
+
+    `provenance` are predicates by their types, as the history has them.
+    """
 
     def __init__(self, ref: str) -> None:
         self.ref = ref
@@ -49,7 +52,7 @@ class Job:
         self.returned: asyncio.Future[gateway.Result] = asyncio.get_running_loop().create_future()
         self.solves: dict[str, Solve] = {}
         self.request = control.SolveRequest()
-        self.metadata: Mapping[str, str] = {}
+        self.provenance: list[tuple[str, bytes]] = []
 
     def solve_of(self, ref: str) -> Solve:
         """Raises NotFound."""

@@ -15,6 +15,7 @@ from pier.build.dockerfile.errors import DockerfileError
 from pier.build.export.exporter import credentials_of
 from pier.build.kept_contexts import KeptContexts
 from pier.build.lint.text import as_document, as_text, ordered
+from pier.build.outline import outline_of, outline_text, targets_of, targets_text
 from pier.build.progress import Place, Source, Warned, digest_of
 from pier.build.result import BuildResult
 from pier.build.several import read_all, run_all
@@ -32,6 +33,8 @@ from pier.images.image import Image
 from pier.registry.credentials import Credentials
 
 T = TypeVar("T")
+
+LINT, OUTLINE, TARGETS = "frontend.lint", "frontend.outline", "frontend.targets"
 
 
 class DockerfileSolve:
@@ -113,8 +116,27 @@ class DockerfileSolve:
                 )
             )
 
-    async def lint(self) -> dict[str, bytes]:
-        """Return what `docker build --check` shows, as the frontend's request `lint` does."""
+    async def answer(self, request: str) -> dict[str, bytes]:
+        """Return what was asked for instead of a build, as the frontend's requests do."""
+        if request == LINT:
+            return await self._lint()
+        build = self._builds[0]
+        if request == OUTLINE:
+            document = outline_of(build.file, build.plan)
+            text = outline_text(document)
+        else:
+            document = targets_of(build.file)
+            text = targets_text(document)
+        # Bytes to BuildKit's clients, and so base64.
+        sources = [str(source).encode() for source in document.get("sources", ())]
+        document = {**document, "sources": sources}
+        return {
+            "result.json": msgspec.json.encode(document),
+            "result.txt": text.encode(),
+            "version": b"1.0.0",
+        }
+
+    async def _lint(self) -> dict[str, bytes]:
         everywhere = partial(self._builds[0].findings, everywhere=True)
         try:
             found = await finished(self._shop.executor, everywhere)

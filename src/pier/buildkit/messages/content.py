@@ -1,14 +1,25 @@
-"""A content store at the client's (containerd api/services/content/v1/content.proto)."""
+"""A content store, the client's or ours (containerd api/services/content/v1/content.proto)."""
 
 from typing import Annotated
 
-from pier.grpc.message import Message
+from pier.grpc.message import TIME, Message
 
 STAT, WRITE, COMMIT = 0, 1, 2
 
 
 class InfoRequest(Message):
     digest: Annotated[str, 1] = ""
+
+
+class Info(Message):
+    digest: Annotated[str, 1] = ""
+    size: Annotated[int, 2] = 0
+    created_at: Annotated[int, 3, TIME] = 0
+    updated_at: Annotated[int, 4, TIME] = 0
+
+
+class InfoResponse(Message):
+    info: Annotated[Info | None, 1] = None
 
 
 class ReadContentRequest(Message):
