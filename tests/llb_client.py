@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,9 @@ from pier.model.digest import digest_of
 NO = -1
 _CONTROL = "/moby.buildkit.v1.Control"
 _BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge"
+
+
+Ask = Callable[[str, bytes], Awaitable[bytes]]
 
 
 class Llb:
@@ -188,21 +191,50 @@ class LlbClient:
 
     async def read(self, definition: ops.Definition, path: str) -> bytes:
         """Read a file of what a definition comes to, as a frontend does."""
+        data = b""
+
+        async def work(ask: Ask, ref: str) -> gateway.Result:
+            nonlocal data
+            read = gateway.ReadFileRequest(Ref=ref, FilePath=path)
+            data = gateway.ReadFileResponse.decode(await ask("ReadFile", read.encode())).Data
+            return gateway.Result()
+
+        await self._frontend(definition, "", work)
+        return data
+
+    async def build(
+        self, definition: ops.Definition, name: str, metadata: Mapping[str, bytes]
+    ) -> None:
+        """Give back what a definition comes to, with metadata, as a frontend does."""
+
+        async def work(_ask: Ask, ref: str) -> gateway.Result:
+            return gateway.Result(ref=gateway.Ref(id=ref), metadata=dict(metadata))
+
+        await self._frontend(definition, name, work)
+
+    async def _frontend(
+        self,
+        definition: ops.Definition,
+        name: str,
+        work: Callable[["Ask", str], Awaitable[gateway.Result]],
+    ) -> None:
         request = control.SolveRequest(Ref=secrets.token_hex(8), Session=self.session)
+        if name:
+            request.Exporters = [control.Exporter(Type="moby", Attrs={"name": name})]
         whose = {"buildkit-controlapi-buildid": [request.Ref]}
-        ask = self._connection.ask
-        building = asyncio.create_task(ask(f"{_CONTROL}/Solve", request.encode()))
+
+        async def ask(method: str, data: bytes) -> bytes:
+            return await self._connection.ask(f"{_BRIDGE}/{method}", data, whose)
+
+        whole = self._connection.ask(f"{_CONTROL}/Solve", request.encode())
+        building = asyncio.create_task(whole)
+        given = gateway.Result()
         try:
             wanted = gateway.SolveRequest(definition=definition, Evaluate=True)
-            answer = await ask(f"{_BRIDGE}/Solve", wanted.encode(), whose)
-            result = gateway.SolveResponse.decode(answer).result
-            assert result is not None
-            assert result.ref is not None
-            read = gateway.ReadFileRequest(Ref=result.ref.id, FilePath=path)
-            data = gateway.ReadFileResponse.decode(
-                await ask(f"{_BRIDGE}/ReadFile", read.encode(), whose)
-            ).Data
+            found = gateway.SolveResponse.decode(await ask("Solve", wanted.encode())).result
+            assert found is not None
+            assert found.ref is not None
+            given = await work(ask, found.ref.id)
         finally:
-            await ask(f"{_BRIDGE}/Return", gateway.ReturnRequest().encode(), whose)
+            await ask("Return", gateway.ReturnRequest(result=given).encode())
             await building
-        return data

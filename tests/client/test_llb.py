@@ -1,6 +1,7 @@
 """Raw LLB definitions over BuildKit's API: what operations come to, and what is done again."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from git_server import serve_repository
 
-from engine_process import Client, EngineProcess
+from engine_process import Client, EngineProcess, wait_until
 from llb_client import NO, Llb, LlbClient, Solved
 from pier.buildkit.messages import ops
 from pier.grpc.status import GrpcError
@@ -314,3 +315,61 @@ def test_independent_operations_run_at_once(place: Place) -> None:
     both = llb.file(copied(1, "/x", "/x"), inputs=[one, two])
     place.solve(llb.definition(both))
     assert place.show("ls /x /y") == "/x\n/y\n"
+
+
+def images(place: Place) -> list[str]:
+    return sorted(place.docker("images", "-aq", "--no-trunc").stdout.split())
+
+
+def test_what_it_keeps_goes_with_the_cache(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x\n")
+    before = images(place)
+    llb = Llb()
+    base, local = llb.source(place.base), llb.source("local://src")
+    one = llb.run(base, "true > /one")
+    two = llb.file(copied(1, "/f", "/f"), inputs=[one, local])
+    place.solve(llb.definition(two), directories={"src": tmp_path}, name="")
+    assert len(images(place)) == len(before) + 3  # two operations, and the image of the result
+    place.docker("builder", "prune", "-af")
+    assert images(place) == before
+
+
+def test_the_client_goes_away(place: Place, pierd: EngineProcess) -> None:
+    before = images(place)
+    llb = Llb()
+    definition = llb.definition(llb.run(llb.source(place.base), "echo begun; exec sleep 1000"))
+
+    async def work() -> None:
+        async with LlbClient(pierd.socket) as client:
+            solving = asyncio.create_task(client.solve(definition))
+            await asyncio.to_thread(
+                wait_until, lambda: bool(place.docker("ps", "-q").stdout), "a step"
+            )
+            solving.cancel()
+            await asyncio.wait([solving])
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    wait_until(lambda: not place.docker("ps", "-aq").stdout, "no container")
+    wait_until(lambda: images(place) == before, "no more images")
+
+
+def test_a_configuration_of_the_clients(place: Place, pierd: EngineProcess) -> None:
+    llb = Llb()
+    definition = llb.definition(llb.run(llb.source(place.base), "echo x > /x"))
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["cat", "/x"], "Env": ["A=b"], "Labels": {"a": "b"}},
+        "rootfs": {"type": "layers", "diff_ids": []},
+    }
+
+    async def work(data: bytes) -> None:
+        async with LlbClient(pierd.socket) as client:
+            await client.build(definition, NAME, {"containerimage.config": data})
+
+    asyncio.run(asyncio.wait_for(work(json.dumps(config).encode()), 60))
+    assert place.docker("run", "--rm", NAME).stdout == "x\n"
+    found = json.loads(place.docker("inspect", NAME).stdout)[0]
+    assert (found["Config"]["Env"], found["Config"]["Labels"]) == (["A=b"], {"a": "b"})
+    with pytest.raises(GrpcError, match="failed to unmarshal image config"):
+        asyncio.run(asyncio.wait_for(work(b"[]"), 60))

@@ -109,6 +109,9 @@ class LlbSolve:
             platform = image.config.platform if image else solving.platform
             make = partial(dress, self._shop.store, image, config, platform, solving.pins)
             dressed = solving.held(await finished(self._shop.executor, make))
+            # Without a name it goes when the cache is pruned, as what a Dockerfile comes to.
+            what = ["LLB image", dressed.id]
+            self._shop.cache.add(key_of(image, what), dressed, image, "exported image")
         except PierError as exc:
             raise solve_error(exc, source=None, places=()) from exc
         one = PlatformResult(dressed.config.platform, dressed)
