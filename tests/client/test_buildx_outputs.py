@@ -48,6 +48,14 @@ def test_archives(filled: Context, docker: Client, tmp_path: Path) -> None:
     # What buildx asks for when nobody did is not for archives.
     filled.build(TEXT, "-o", f"type=oci,dest={archive}")
     assert Layout(archive.read_bytes()).top["mediaType"].endswith("manifest.v1+json")
+    place = tmp_path / "layout"
+    filled.build(TEXT, "-o", f"type=oci,dest={place},tar=false", "-t", "made/dir:1")
+    (top,) = json.loads((place / "index.json").read_text())["manifests"]
+    assert top["annotations"]["org.opencontainers.image.ref.name"] == "1"
+    manifest = json.loads((place / "blobs" / top["digest"].replace(":", "/")).read_text())
+    for part in (manifest["config"], *manifest["layers"]):
+        found = place / "blobs" / part["digest"].replace(":", "/")
+        assert found.stat().st_size == part["size"]
     docker_tar = tmp_path / "docker.tar"
     filled.build(TEXT, "-o", f"type=docker,dest={docker_tar}", "-t", "made/docker:1")
     docker("load", "-i", str(docker_tar))

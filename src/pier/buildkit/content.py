@@ -1,7 +1,7 @@
-"""A directory of the client's as a place for a cache: the content store that its session lends.
+"""A directory of the client's as a place for a cache or an image: a content store of its session's.
 
 The client itself keeps `index.json`: it tells the digest to be read, and writes the one that the
-answer to Solve names (`cache.manifest`; buildkit client/solve.go, session/content).
+answer to Solve names (`cache.manifest`, `containerimage.descriptor`; buildkit client/solve.go, session/content).
 """
 
 import asyncio
@@ -27,17 +27,17 @@ _Read = Callable[[int], Awaitable[bytes]]
 class ClientPlace:
     """`build.caches.places.Place`. `top` is the digest of what is read, "" for one to write to."""
 
-    def __init__(self, connection: Connection, path: str, top: str, blobs: Blobs) -> None:
+    def __init__(self, connection: Connection, store: str, top: str, blobs: Blobs) -> None:
         self._connection = connection
-        self._metadata = {_STORE: [f"local:{path}"]}
-        self._path = path
+        self._metadata = {_STORE: [store]}
+        self._store = store
         self._top = top
         self._blobs = blobs
 
     async def manifest(self, digest: str = "") -> tuple[str, bytes]:
         wanted = digest or self._top
         if not wanted:
-            raise NotFound(f"no build cache in {self._path}")
+            raise NotFound(f"no build cache in {self._store}")
         return "", await self.small(wanted, 4 << 20)
 
     async def small(self, digest: str, limit: int) -> bytes:

@@ -117,7 +117,11 @@ class Session:
 
     def cache_place(self, path: str, top: str, blobs: Blobs) -> ClientPlace:
         """A directory of the client's that keeps a build cache: `build.caches.places.Lender`."""
-        return ClientPlace(self._connection, path, top, blobs)
+        return ClientPlace(self._connection, f"local:{path}", top, blobs)
+
+    def layout_place(self, blobs: Blobs) -> ClientPlace:
+        """The directory of an image that is exported unpacked: `build.caches.places.Lender`."""
+        return ClientPlace(self._connection, "export", "", blobs)
 
     # Files
 

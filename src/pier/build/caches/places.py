@@ -60,6 +60,10 @@ class Lender(Protocol):
         """`path` is the client's; `top` the digest of what is read there, "" to write."""
         ...
 
+    def layout_place(self, blobs: Blobs) -> Place:
+        """Where the client wants an OCI image layout (`tar=false`); it keeps the names itself."""
+        ...
+
 
 class RegistryPlace:
     """A tag of a repository. `uploader` is None for one that is only read."""

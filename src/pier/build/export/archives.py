@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pier.build.attest.predicates import Attester
+from pier.build.caches.places import Lender, Place
 from pier.build.export.attributes import image_attributes
 from pier.build.export.compose import Composed, Composer
 from pier.build.export.epoch import at_epoch
@@ -61,9 +62,12 @@ class ArchiveExporter:
         self, result: BuildResult, order: Order, receiver: Receiver | None, work: Work
     ) -> dict[str, str]:
         attributes = image_attributes(order.attributes)
-        if not attributes.tar:
-            raise Unsupported(f"{order.type} exports with tar=false are not supported by pierd")
         client = receiver_for(receiver, order.type)
+        lender: object = client
+        if not attributes.tar and not isinstance(lender, Lender):
+            raise Unsupported(
+                f"{order.type} exports with tar=false need a client that lends a place"
+            )
         names = [parse_reference(name).tagged() for name in attributes.names]
         is_list = result.is_list or len(result.platforms) > 1
         if self._docker and is_list:
@@ -84,6 +88,9 @@ class ArchiveExporter:
             )
             answer = answer_of(composed, attributes.names)
             try:
+                if not attributes.tar and isinstance(lender, Lender):
+                    await _unpacked(lender.layout_place(self._store.blobs), composed, work)
+                    return answer
                 with work.part("sending tarball"):
                     members = _members(
                         self._store.blobs, composed, names, result.epoch, docker=self._docker
@@ -94,6 +101,16 @@ class ArchiveExporter:
                 pins.release()
                 await finished(self._executor, lambda: self._store.abandon((), made))
         return answer
+
+
+async def _unpacked(place: Place, composed: Composed, work: Work) -> None:
+    """Send an image in pieces, what names others last."""
+    layers = {x.descriptor.digest: x for image in composed.images for x in image.layers}
+    with work.part("copying files"):
+        for layer in layers.values():
+            await place.put_layer(layer.diff_id, layer.descriptor)
+        for data in composed.documents.values():
+            await place.put_small(data)
 
 
 def _members(
