@@ -6,7 +6,10 @@ import tarfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
+import pexpect
 import pytest
 
 from engine_process import EngineProcess
@@ -138,3 +141,22 @@ def test_refused(engine: EngineProcess, volume: str) -> None:
         done = pier("volume", *words, check=False)
         assert (done.returncode, text in done.stderr) == (1, True), done.stderr
     assert pier("volume", "ls", "-q", "--filter", f"name={volume}").stdout == f"{volume}\n"
+
+
+def test_progress_on_a_terminal(engine: EngineProcess, image: str, tmp_path: Path) -> None:
+    """One line that goes at the end; without a terminal nothing is drawn."""
+    docker, pier = engine.docker, engine.pier
+    script = "head -c 30000000 /dev/urandom > /data/file"
+    docker("run", "--rm", "-v", "metered:/data", image, "sh", "-c", script)
+    backup = str(tmp_path / "backup.tar")
+    assert pier("volume", "backup", "metered", backup).stderr == ""
+    for words, shown in (
+        (("backup", "metered", f"{backup}.2"), r"Backing up metered +[\d.]+MB"),
+        (("restore", "restored", backup), r"Restoring restored +[\d.]+[kM]?B/30[\d.]*MB"),
+    ):
+        with closing(pier.terminal("volume", *words, columns=80)) as terminal:
+            terminal.expect(shown)
+            terminal.expect(pexpect.EOF)
+            terminal.wait()
+            assert terminal.exitstatus == 0
+    docker("volume", "rm", "metered", "restored")

@@ -25,13 +25,13 @@ def _save(context: "Context", options: "Options") -> None:
         "names": options.args,
         "platform": platform_json(platform) if platform else None,
     }
-    write_archive(context.client.get("/images/get", query), options.text("output"))
+    write_archive(context.client.get("/images/get", query), options.text("output"), "Saving")
 
 
 def _export(context: "Context", options: "Options") -> None:
     check_output(options.text("output"), "export")
     response = context.client.get(f"/containers/{quote(options.args[0])}/export")
-    write_archive(response, options.text("output"))
+    write_archive(response, options.text("output"), "Exporting")
 
 
 def check_output(path: str, what: str) -> None:
@@ -50,16 +50,22 @@ def check_output(path: str, what: str) -> None:
         ) from None
 
 
-def write_archive(response: "Response", path: str) -> None:
-    """Write an archive to a file, which appears whole, or to standard output."""
+def write_archive(response: "Response", path: str, what: str) -> None:
+    """Write an archive to a file, which appears whole, or to standard output.
+
+    `what` is done, as a terminal is told meanwhile.
+    """
+    from pier.cli.meter import metered
+
+    chunks = metered(response.chunks(), what)
     if not path:
-        for chunk in response.chunks():
+        for chunk in chunks:
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         return
     if os.path.lexists(path) and not os.path.isfile(path):
         with open(path, "wb") as device:
-            for chunk in response.chunks():
+            for chunk in chunks:
                 device.write(chunk)
         return
     import tempfile
@@ -67,7 +73,7 @@ def write_archive(response: "Response", path: str) -> None:
     fd, partial = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(path) or ".")
     try:
         with open(fd, "wb") as file:
-            for chunk in response.chunks():
+            for chunk in chunks:
                 file.write(chunk)
         os.rename(partial, path)
     except BaseException:

@@ -77,7 +77,11 @@ def _text(record: "dict[str, Any]", identifier: str, columns: int) -> str:
     lead = f"{identifier}: " if identifier else ""
     detail = record.get("progressDetail") or {}
     head = f"{lead}{record.get('status', '')}"
-    current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+    return line(head, int(detail.get("current") or 0), int(detail.get("total") or 0), columns)
+
+
+def line(head: str, current: int, total: int, columns: int) -> str:
+    """Say how far something has come, with a bar where there is room; `total` may be unknown, 0."""
     if not current and not total:
         return head
     if total <= 0:

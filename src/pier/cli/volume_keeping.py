@@ -1,5 +1,7 @@
 """`pier volume backup`, `restore`, `clone` and `rename`: what Docker has not."""
 
+import os
+import stat
 import sys
 
 from pier.cli import kinds
@@ -24,7 +26,7 @@ def _backup(context: "Context", options: "Options") -> None:
     query = {"name": name, "pause": "0" if options.on("no-pause") else None}
     answer = context.client.get("/pier/volume", query)
     try:
-        write_archive(answer, "" if path == "-" else path)
+        write_archive(answer, "" if path == "-" else path, f"Backing up {name}")
     except OSError as error:
         raise Failure(f"write {path}: {(error.strerror or str(error)).lower()}") from None
 
@@ -42,9 +44,18 @@ def _restore(context: "Context", options: "Options") -> None:
 
 
 def _send(context: "Context", name: str, archive: "IO[bytes]") -> None:
-    answer = context.client.request(
-        "PUT", "/pier/volume", {"name": name}, body=archive, content_type="application/x-tar"
-    )
+    from pier.cli.meter import Meter, MeteredFile
+
+    found = os.fstat(archive.fileno())
+    total = found.st_size if stat.S_ISREG(found.st_mode) else 0
+    with Meter(f"Restoring {name}", total) as meter:
+        answer = context.client.request(
+            "PUT",
+            "/pier/volume",
+            {"name": name},
+            body=MeteredFile(archive, meter),
+            content_type="application/x-tar",
+        )
     print(answer.json()["Name"])
 
 
