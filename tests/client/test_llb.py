@@ -235,12 +235,43 @@ def test_merge_and_diff(place: Place) -> None:
     assert place.show("cat /one /two /same; ls /bin/wc 2>&1 | head -c 3") == "one\ntwo\nsecond\nls:"
     assert not solved.vertexes[merged].cached
     assert place.solve(llb.definition(merged)).vertexes[merged].cached
-    odd = llb.add(
+
+
+def test_a_diff_of_files_that_do_not_stand_on_each_other(place: Place) -> None:
+    llb = Llb()
+    base = llb.source(place.base)
+    common = "mkdir -p /d/gone /d/same /kind; touch -d @1 /d/same/f; echo same > /unchanged;"
+    root = llb.run(base, common + " echo old > /d/changed; touch -d @5 /unchanged")
+    one = llb.run(
+        root, "echo a > /d/gone/f; echo lower > /kind/f; echo x > /both; touch -d @3 /both"
+    )
+    two = llb.run(
+        root,
+        "rmdir /d/gone; echo new > /d/changed; rm -r /kind; echo file > /kind; mkdir -p /n/m;"
+        " echo n > /n/m/f; ln /n/m/f /n/again; echo y > /both; touch -d @3 /both; chmod 700 /d/same",
+    )
+    both = llb.add(
         ops.Op(inputs=[], diff=ops.DiffOp(ops.LowerDiffInput(0), ops.UpperDiffInput(1))),
         *(one, two),
     )
-    with pytest.raises(GrpcError, match="do not stand on each other"):
-        place.solve(llb.definition(odd))
+    place.solve(llb.definition(both), name="")
+    last = llb.add(
+        ops.Op(inputs=[], merge=ops.MergeOp([ops.MergeInput(0), ops.MergeInput(1)])), one, both
+    )
+    place.solve(llb.definition(last))
+    shown = place.show(
+        "cat /d/changed /kind /both /n/again; ls /d; stat -c %a /d/same; stat -c %h /n/m/f;"
+        "stat -c %Y /d/same/f"
+    )
+    assert shown == "new\nfile\ny\nn\nchanged\nsame\n700\n2\n1\n"
+    bind = ops.Mount(input=1, dest="/w", output=1)
+    written = llb.run(base, "echo more >> /w/kind; ls /w/n", bind, inputs=[last])
+    assert place.read(llb.definition((written, 1)), "/kind") == b"file\nmore\n"
+    only = llb.run(
+        base, "cp -a /diff/* /", ops.Mount(input=1, dest="/diff", output=NO), inputs=[both]
+    )
+    place.solve(llb.definition(only))
+    assert place.show("ls /unchanged /d/same/f 2>&1 | grep -c 'No such'") == "2\n"
 
 
 def test_repositories_and_urls(place: Place, pierd: EngineProcess, tmp_path: Path) -> None:
@@ -373,3 +404,20 @@ def test_a_configuration_of_the_clients(place: Place, pierd: EngineProcess) -> N
     assert (found["Config"]["Env"], found["Config"]["Labels"]) == (["A=b"], {"a": "b"})
     with pytest.raises(GrpcError, match="failed to unmarshal image config"):
         asyncio.run(asyncio.wait_for(work(b"[]"), 60))
+
+
+def test_a_selector_leads_nowhere_else(place: Place, tmp_path: Path) -> None:
+    """A link in what is mounted is resolved in it, and not on the host."""
+    (tmp_path / "secret").write_text("secret\n")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "to").symlink_to(tmp_path)
+    (source / "up").symlink_to("../..")
+    llb = Llb()
+    base, local = llb.source(place.base), llb.source("local://src")
+    for selector in ("to/secret", "up/secret", "../secret"):
+        for readonly in (True, False):
+            mount = ops.Mount(input=1, selector=selector, dest="/m", output=NO, readonly=readonly)
+            made = llb.run(base, "cat /m > /leaked", mount, inputs=[local])
+            with pytest.raises(GrpcError, match="no such file or directory"):
+                place.solve(llb.definition(made), directories={"src": source})

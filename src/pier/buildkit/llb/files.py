@@ -66,7 +66,11 @@ def open_files(solving: Solving, files: Files) -> int:
         return os.open(files.directory, DIRECTORY)
     if files.image is None or not files.image.chain_ids:
         return os.open(solving.scratch.directory(), DIRECTORY)
-    return open_image(solving.shop.store, files.image)
+    mount_fd = open_image(solving.shop.store, files.image)
+    try:
+        return os.open(".", DIRECTORY, dir_fd=mount_fd)  # a mount's own cannot be listed
+    finally:
+        os.close(mount_fd)
 
 
 def identity_of(files: Files) -> str:

@@ -1,13 +1,23 @@
 """MergeOp and DiffOp: layers put on others, and taken from below them (buildkit docs/dev/merge-diff.md)."""
 
+import contextlib
+import os
 from collections.abc import Sequence
 from functools import partial
 
 from pier.build.cache import key_of
 from pier.build.snapshot import copy_layer
 from pier.build.threads import finished
-from pier.buildkit.llb.files import SCRATCH, Files, Solving, as_image, save_layer
-from pier.errors import Unsupported
+from pier.buildkit.llb.difference import write_difference
+from pier.buildkit.llb.files import (
+    DIRECTORY,
+    SCRATCH,
+    Files,
+    Solving,
+    as_image,
+    open_files,
+    save_layer,
+)
 from pier.images.image import Image
 
 
@@ -24,21 +34,32 @@ async def merge(solving: Solving, inputs: Sequence[Files], name: str) -> Files:
 
 
 async def diff(solving: Solving, lower: Files, upper: Files, name: str) -> Files:
-    """Return the layers that `upper` has on top of `lower`. Raises PierError, OSError."""
+    """Return what makes `upper` of `lower`: the layers on top of it, or what differs.
+
+    Raises PierError, OSError.
+    """
     below = await as_image(solving, lower, name)
     above = await as_image(solving, upper, name)
-    if above is None or not above.chain_ids:
-        if below is None or not below.chain_ids:
-            return SCRATCH
-        raise Unsupported("a diff from files to nothing is not supported by pierd")
     chain = below.chain_ids if below else ()
-    if above.chain_ids[: len(chain)] != chain:
-        raise Unsupported(
-            "a diff of files that do not stand on each other is not supported by pierd"
-        )
+    other = above.chain_ids if above else ()
     if not chain:
-        return Files(above)
-    return Files(await _stack(solving, None, above, len(chain), name))
+        return SCRATCH if above is None or not other else Files(above)
+    if above is not None and len(other) >= len(chain) and other[: len(chain)] == chain:
+        return Files(await _stack(solving, None, above, len(chain), name))
+    made = await finished(solving.shop.executor, partial(_difference, solving, lower, upper))
+    return Files(await save_layer(solving, None, made, name))
+
+
+def _difference(solving: Solving, lower: Files, upper: Files) -> str:
+    """Write what differs into a directory; return it. Blocking."""
+    place = solving.scratch.directory()
+    with contextlib.ExitStack() as stack:
+        fds = [open_files(solving, lower), open_files(solving, upper)]
+        fds.append(os.open(place, DIRECTORY))
+        for fd in fds:
+            stack.callback(os.close, fd)
+        write_difference(*fds)
+    return place
 
 
 async def _stack(
