@@ -92,3 +92,42 @@ def test_refused(engine: EngineProcess, name: str, tmp_path: Path) -> None:
     engine.pier("update", "--mount-add", f"type=bind,src={tmp_path},dst=/m", name)
     again = ["update", "--mount-add", f"type=bind,src={tmp_path},dst=/m", name]
     assert "Duplicate mount point: /m" in engine.pier(*again, check=False).stderr
+
+
+RACE = """
+mkdir -p /race/real /away; cd /race
+while :; do
+  ln -sfn /away swap; mv -T swap place 2>/dev/null; rm -rf place
+  ln -sfn /proc/self swap; mv -T swap place; rm -f place
+  ln -sfn ../../../../.. swap; mv -T swap place; rm -f place
+  mkdir place
+  rmdir place/inner 2>/dev/null
+done
+"""
+
+
+def test_targets_that_a_process_swaps_meanwhile(
+    engine: EngineProcess, image: str, tmp_path: Path
+) -> None:
+    """Wherever the target's path leads at that moment, it is in the container and not in procfs."""
+    docker, pier = engine.docker, engine.pier
+    (tmp_path / "mark").write_text("mark\n")
+    before = Path("/proc/self/mountinfo").read_text()
+    name = f"race-{uuid.uuid4().hex[:6]}"
+    docker("run", "-d", "--name", name, image, "sh", "-c", RACE)
+    added = 0
+    for turn in range(40):
+        mount = f"type=bind,src={tmp_path},dst=/race/place/inner{turn}"
+        done = pier("update", "--mount-add", mount, name, check=False)
+        added += done.returncode == 0
+        assert not list(tmp_path.glob("inner*")), "the host's directory was taken for a target"
+    docker("pause", name)
+    pid = docker("inspect", "-f", "{{.State.Pid}}", name).stdout.strip()
+    inside = Path(f"/proc/{pid}/mountinfo").read_text()
+    docker("unpause", name)
+    targets = [line.split()[4] for line in inside.splitlines() if f"{tmp_path} " in line]
+    assert added
+    assert all(not target.startswith(("/proc", "/sys")) for target in targets), targets
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert not [path for path in os.listdir("/") if path.startswith("inner")]
+    docker("rm", "-f", name)
