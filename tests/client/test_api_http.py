@@ -81,17 +81,17 @@ def test_every_answer_says_who_answers(api):
     for target, expected in (("/_ping", 200), ("/v1.24/version", 200), ("/nothing", 404)):
         status, headers, _ = api("GET", target)
         assert status == expected
-        assert headers["Api-Version"] == "1.51"
+        assert headers["Api-Version"] == "1.55"
         assert headers["Docker-Experimental"] == "false"
         assert headers["Ostype"] == "linux"
-        assert headers["Server"] == "Docker/28.5.2 (linux)"
+        assert headers["Server"] == "Docker/29.7.2 (linux)"
 
 
 def test_versions(api):
     assert api("GET", "/v1.23/version")[2]["message"].startswith("client version 1.23 is too old")
     assert api("GET", "/v1.99/version")[2]["message"].startswith("client version 1.99 is too new")
     status, _, version = api("GET", "/version")
-    assert (status, version["ApiVersion"], version["MinAPIVersion"]) == (200, "1.51", "1.24")
+    assert (status, version["ApiVersion"], version["MinAPIVersion"]) == (200, "1.55", "1.24")
     assert version["Platform"]["Name"].startswith("Pier ")
 
 
@@ -123,7 +123,7 @@ def test_bodies_of_create(api, image):
         (b"", "invalid JSON: got EOF while reading request body"),
         ({}, "config cannot be empty in order to create a container"),
         ({"Image": image, "HostConfig": {"Memory": "1g"}}, "invalid JSON: json: cannot unmarshal"),
-        ({"Image": 1}, "invalid JSON: json: cannot unmarshal number into Go struct field Image"),
+        ({"Image": 1}, "invalid JSON: json: cannot unmarshal number into Go struct field .Image"),
     ):
         status, _, answer = api("POST", target, body)
         assert (status, answer["message"][: len(message)]) == (400, message)
@@ -265,7 +265,7 @@ def test_logs_by_content_type(api, image):
 
 def test_docker_py_runs(client, image):
     assert client.ping()
-    assert client.version()["ApiVersion"] == "1.51"
+    assert client.version()["ApiVersion"] == "1.55"
     assert client.info()["OSType"] == "linux"
     assert client.containers.run(image, ["echo", "hello"], remove=True) == b"hello\n"
     with pytest.raises(docker.errors.ContainerError) as caught:
