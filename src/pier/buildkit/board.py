@@ -1,6 +1,7 @@
 """What a build has told so far, for as many as listen: from the beginning, whenever they come."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
@@ -12,6 +13,10 @@ from pier.buildkit.messages.ops import Position, Range, SourceInfo
 
 Event = Vertex | Status | Log | Warned
 
+# As BuildKit's (BUILDKIT_STEP_LOG_MAX_SIZE): all of it is kept for who listens later.
+MAX_LOG_BYTES = 2 << 20
+_CLIPPED = b"\n[output clipped, log limit 2MiB reached]\n"
+
 
 class Board:
     """A `build.progress.Progress` that remembers. For pierd's loop."""
@@ -19,6 +24,7 @@ class Board:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._is_over = False
+        self._logged: Counter[str] = Counter()
         self._waiting: set[asyncio.Future[None]] = set()
 
     def vertex(self, vertex: Vertex) -> None:
@@ -30,6 +36,12 @@ class Board:
         self._tell(status)
 
     def log(self, log: Log) -> None:
+        room = MAX_LOG_BYTES - self._logged[log.vertex]
+        self._logged[log.vertex] += len(log.data)
+        if room < 0:
+            return
+        if len(log.data) > room:
+            log = replace(log, data=log.data[:room] + _CLIPPED)
         self._tell(log)
 
     def warn(self, warning: Warned) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -23,8 +24,10 @@ STARTED, COMPLETE, DELETED = range(3)
 
 
 class _Kept(Struct):
+    """`status` is all that the build told, compressed, b"" while it runs."""
+
     record: control.BuildHistoryRecord
-    status: control.StatusResponse | None = None
+    status: bytes = b""
     contents: Mapping[str, bytes] = {}
 
 
@@ -60,7 +63,7 @@ class History:
             record.CompletedAt = time.time_ns()
             count(record, job.board.vertexes())
             record.numWarnings = job.board.warnings()
-            kept.status = job.board.whole()
+            kept.status = zlib.compress(job.board.whole().encode(), 1)
             kept.contents = _attest(record, job.provenance)
             self._tell(COMPLETE, record)
             self._forget_old()
@@ -91,7 +94,9 @@ class History:
     def status_of(self, ref: str) -> control.StatusResponse | None:
         """Return all that a build told which is over."""
         kept = self._kept.get(ref)
-        return kept.status if kept is not None else None
+        if kept is None or not kept.status:
+            return None
+        return control.StatusResponse.decode(zlib.decompress(kept.status))
 
     async def listen(self, call: Call, request: control.BuildHistoryRequest) -> None:
         """Send what there is, and with `EarlyExit` no more than that."""
