@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import time
 
@@ -116,15 +117,8 @@ def test_delay_and_loss(pierd: EngineProcess, image: str) -> None:
         assert pier(*ping, check=False).returncode != 0
         pier("update", "--net-loss", "0", "it")
     assert pier(*ping).returncode == 0
-    stats = json.loads(
-        subprocess.check_output(
-            [
-                "curl",
-                "-s",
-                "--unix-socket",
-                pierd.socket,
-                "http://x/containers/it/stats?stream=0&one-shot=1",
-            ]
-        )
-    )
-    assert stats["net_shape"]["rate_out"] == RATE
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(pierd.socket)
+        sock.sendall(b"GET /containers/it/stats?stream=0&one-shot=1 HTTP/1.0\r\nHost: x\r\n\r\n")
+        answer = sock.makefile().read()
+    assert json.loads(answer.partition("\n\n")[2])["net_shape"]["rate_out"] == RATE

@@ -24,11 +24,16 @@ def _leave_no_network(engine: EngineProcess) -> Iterator[None]:
 @pytest.fixture
 def cable(pierd: EngineProcess) -> Iterator[None]:
     """Two links of the host, up0 and up1, that are each other's ends."""
-    script = "ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up"
-    subprocess.run([*pierd.in_network, "sh", "-ec", script], check=True)
+    ip(pierd, "link add up0 type veth peer name up1", "link set up0 up", "link set up1 up")
     yield
     with contextlib.suppress(subprocess.CalledProcessError):
         subprocess.run([*pierd.in_network, "ip", "link", "del", "up0"], check=True)
+
+
+def ip(pierd: EngineProcess, *commands: str) -> None:
+    """Run ip(8) on the host, and no shell's own one."""
+    for command in commands:
+        subprocess.run([*pierd.in_network, "ip", *command.split()], check=True)
 
 
 def network(pierd: EngineProcess, driver: str, name: str, *options: str) -> None:
@@ -67,8 +72,7 @@ def test_macvlan_modes(pierd: EngineProcess, image: str, mode: str, neighbours: 
     put(pierd.docker, image, "one", "lan")
     two = put(pierd.docker, image, "two", "lan")
     assert reaches(pierd.docker, "one", two) is neighbours
-    wire = ["ip", "addr", "add", "10.33.0.99/24", "dev", "up1"]
-    subprocess.run([*pierd.in_network, *wire], check=True)
+    ip(pierd, "addr add 10.33.0.99/24 dev up1")
     assert reaches(pierd.docker, "one", "10.33.0.99")
 
 
@@ -86,12 +90,10 @@ def test_vlans(pierd: EngineProcess, image: str) -> None:
     """Sub-interfaces are made, join the same VLAN over the wire, and go with their network."""
     network(pierd, "macvlan", "ten", "parent=up0.10")
     put(pierd.docker, image, "one", "ten")
-    script = """
-        ip link add link up1 name vlan10 type vlan id 10; ip link add link up1 name vlan20 type vlan id 20
-        ip addr add 10.33.0.99/24 dev vlan10; ip link set vlan10 up
-        ip addr add 10.44.0.99/24 dev vlan20; ip link set vlan20 up
-    """
-    subprocess.run([*pierd.in_network, "sh", "-ec", script], check=True)
+    for number, subnet in ((10, "10.33.0"), (20, "10.44.0")):
+        name = f"vlan{number}"
+        ip(pierd, f"link add link up1 name {name} type vlan id {number}")
+        ip(pierd, f"addr add {subnet}.99/24 dev {name}", f"link set {name} up")
     assert reaches(pierd.docker, "one", "10.33.0.99")
     assert "up0.10" in links(pierd)
     pierd.docker("rm", "-f", "one")

@@ -45,7 +45,7 @@ def test_a_bridge_is_closed_but_for_published_ports():
     ]
     assert sorted(order, key=text.index) == order
     assert 'oifname != "pier0" ip saddr 172.17.0.0/16 masquerade' in text
-    assert 'iifname { "pier0" } ip daddr 127.0.0.0/8 drop' in text
+    assert 'ip daddr 127.0.0.0/8 iifname { "pier0" } drop' in text
 
 
 def test_settings():

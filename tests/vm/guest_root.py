@@ -23,11 +23,12 @@ from collections.abc import Iterable, Iterator
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CACHE = os.path.join(ROOT, ".cache", "vm")
 META_PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("virtio_pci", "virtio_blk", "overlay", "veth", "bridge", "loop", "quota_v2")
+MODULES = ("virtio_pci", "virtio_blk", "overlay", "veth", "bridge", "loop", "quota_v2",
+           "macvlan", "ipvlan", "dummy", "8021q", "sch_tbf", "sch_netem")  # fmt: skip
 # Beside busybox's applets, which lack these or have less than the tests use.
 TOOLS = ("bash", "tar", "mount", "umount", "nsenter", "unshare", "setpriv", "ps", "ionice", "chrt",
          "mknod", "stat", "ldconfig", "prlimit", "setfattr", "getfattr",
-         "crun", "pgrep", "mke2fs")  # fmt: skip
+         "crun", "pgrep", "mke2fs", "ip")  # fmt: skip
 UNWANTED = shutil.ignore_patterns(
     "pip", "mypy", "mypyc", "*__mypyc*", "grimp", "ruff*", "idlelib", "tkinter", "turtledemo",
     "lib2to3", "ensurepip", "test", "config-3*", "*.a", "setuptools", "ast_serialize",

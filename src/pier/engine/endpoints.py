@@ -11,6 +11,7 @@ runs, and forgets the rest.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -156,7 +157,7 @@ class Endpoints:
             raise prefixed(exc) from exc
         except OSError as exc:
             self.release(container, quiet=True)
-            raise Internal(f"{FAILED}{exc}") from exc
+            raise Internal(f"{FAILED}{exc.strerror or exc}") from exc
         return plug.path
 
     def attach(self, container: Container) -> None:
@@ -176,7 +177,7 @@ class Endpoints:
                 self._publishing.relay(plug, record)
                 self._serve_names(plug, record)
         except OSError as exc:
-            raise Internal(f"{FAILED}{exc}") from exc
+            raise Internal(f"{FAILED}{exc.strerror or exc}") from exc
         except PierError as exc:
             raise prefixed(exc) from exc
         self.directory.changed()
@@ -441,7 +442,14 @@ class Endpoints:
             sysctls=options.endpoint_sysctls(settings.DriverOpts or {}, attachment.interface),
         )
         if network.is_bridged:
-            self._bridges.attach(network, plug.netns_fd, veth_name(settings.EndpointID), inside)
+            try:
+                self._bridges.attach(network, plug.netns_fd, veth_name(settings.EndpointID), inside)
+            except OSError as exc:
+                if exc.errno != errno.EEXIST:
+                    raise
+                raise Internal(
+                    f"error setting interface name to {attachment.interface}: file exists"
+                ) from exc
             return
         if self._parents.routes(network) and inside.gateways:
             inside = replace(inside, gateways=("%",))

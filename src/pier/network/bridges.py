@@ -69,7 +69,10 @@ class Bridges:
         try:
             self._ensure(record)
         except OSError as exc:
-            raise Internal(f"cannot create network {record.Id} ({record.interface}): {exc}") from exc  # fmt: skip
+            told = exc.strerror or exc
+            raise Internal(
+                f"cannot create network {record.Id} ({record.interface}): {told}"
+            ) from exc
 
     def remove(self, record: NetworkRecord) -> None:
         """Delete the bridge if it is ours; absent is fine. Raises Internal."""
@@ -177,9 +180,9 @@ class Bridges:
                 alias=self._alias(record),
                 mtu=options.mtu or overlay.MTU,
             )
+        _set_sysctls(record)
         if link is None or self._owns(link, record):
             links.set_addresses(self._netlink, index, _gateways(record, options))
-        _set_sysctls(record)
 
     def _owns(self, link: rt.Link, record: NetworkRecord) -> bool:
         """By the alias; or, when we were killed before we had set that, by the MAC it was born with."""

@@ -160,7 +160,7 @@ class Firewall:
                 self._nft = Nftables()
             return self._nft.run(commands, json=json)
         except OSError as exc:
-            raise Internal(f"the host's firewall cannot be set up: {exc}") from exc
+            raise Internal(f"the host's firewall cannot be set up: {exc.strerror or exc}") from exc
 
     def _listing(self) -> str:
         """The rules in force, without the elements of maps, which come and go."""

@@ -162,7 +162,7 @@ def _not_led(bridges: Sequence[BridgeRules]) -> list[str]:
 def _early(bridges: Sequence[BridgeRules]) -> list[str]:
     # route_localnet lets the host's own 127.0.0.1 reach published ports; it must not let
     # containers reach what listens there (CVE-2020-8558).
-    return [f"iifname {_names(bridges)} ip daddr 127.0.0.0/8 drop"] if bridges else []
+    return [f"ip daddr 127.0.0.0/8 iifname {_names(bridges)} drop"] if bridges else []
 
 
 def _forward(bridges: Sequence[BridgeRules], *, drops_foreign: bool) -> list[str]:
