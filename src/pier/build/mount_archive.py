@@ -9,7 +9,6 @@ A name is the hash of an ID (`cache_mounts`), so it is the same on every machine
 import io
 import os
 import re
-import tarfile
 from collections.abc import Mapping
 from typing import IO
 
@@ -29,6 +28,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 def write_archive(out: IO[bytes], mounts: Mapping[str, tuple[str, str]]) -> None:
     """Write directories, (ID, path) by their names, as a tar. Blocking. Raises OSError."""
+    import tarfile  # noqa: PLC0415  # half a megabyte that few engines need
+
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         index = msgspec.json.encode({name: identity for name, (identity, _) in mounts.items()})
         member = tarfile.TarInfo(INDEX)

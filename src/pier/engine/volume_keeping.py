@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import io
 import os
-import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import BinaryIO
 
@@ -150,6 +149,8 @@ def _labels(record: VolumeRecord) -> dict[str, str]:
 
 
 def _archive(record: VolumeRecord, path: str) -> Iterator[bytes]:
+    import tarfile  # noqa: PLC0415  # half a megabyte that few engines need
+
     text = msgspec.json.encode(record)
     member = tarfile.TarInfo(_RECORD)
     member.size, member.mode = len(text), 0o600
