@@ -16,7 +16,7 @@ from busybox_image import docker_archive, layer_tar, root_tar
 from engine_process import Client, EngineProcess
 from registry_process import RegistryProcess
 
-OURS, THEIRS = 5085, 5086
+OURS, THEIRS = 5101, 5102
 APP = "pier-test/met:1"
 Run = Callable[..., str]
 
