@@ -35,6 +35,7 @@ from pier.kernel.openat2 import (
 )
 from pier.kernel.process import close_range
 from pier.runtime import mounts, protocol, reaper, sysctls
+from pier.runtime.device_nodes import make_default_devices, make_node
 from pier.runtime.gate import Gate
 from pier.runtime.process import (
     StepError,
@@ -56,22 +57,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from pier.runtime.made import Made
+
 DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-DEFAULT_DEVICES = (
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-)
-DEV_LINKS = (
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-)
 FIRST_FREE_FD = 3
 # What ends a container that is created and not started, as it ends runc's init.
 ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -88,7 +76,7 @@ class Init:
     their place in the list, that were made outside. `in_target` says that the working directory is
     where the root is going to be attached. `entered` are the joined namespaces in which it was born.
     `mark` is told the phases of a traced start. `unshared` are the namespaces that it has to make
-    itself, `made` the file systems made ahead (`mounts.key`), since it was cloned before: `prepared`.
+    itself, `made` the file systems made ahead, since it was cloned before: `prepared`.
     """
 
     def __init__(  # noqa: PLR0913  # what a container is made of
@@ -110,12 +98,12 @@ class Init:
         entered: set[str] | None = None,
         mark: Callable[[str], None] = unmarked,
         unshared: int = 0,
-        made: dict[str, int] | None = None,
+        made: Made | None = None,
     ) -> None:
         self.gate = gate
         self.mark = mark
         self.unshared = unshared
-        self.made = made or {}
+        self.made = made
         self.source_fds = source_fds or {}
         self.in_target = in_target
         self.entered = entered or set()
@@ -309,7 +297,7 @@ class Init:
         for index, entry in enumerate(self.spec.get("mounts", [])):
             self._begin("mount")
             if entry["destination"] == "/dev":
-                self.dev_is_made = mounts.key(entry) in self.made
+                self.dev_is_made = self.made is not None and mounts.key(entry) in self.made.fds
             self.mark(f"mount {entry['destination']}")
             cgroup = None
             if entry.get("type") in ("cgroup", "cgroup2"):
@@ -372,7 +360,7 @@ class Init:
         parent_fd = root.make_directory(parent)
         mode = DEVICE_TYPES[device["type"]] | device.get("fileMode", 0o666)
         number = os.makedev(device.get("major", 0), device.get("minor", 0))
-        _make_node(root, parent_fd, name, mode, number, device["path"])
+        make_node(root, parent_fd, name, mode, number, device["path"])
         uid, gid = device.get("uid", 0), device.get("gid", 0)
         if uid or gid:
             os.chown(name, uid, gid, dir_fd=parent_fd, follow_symlinks=False)
@@ -427,22 +415,21 @@ class Init:
     def _cover(self, root: Root) -> None:
         """Masked and read-only paths."""
         self._begin("mask")
-        masked = self.linux.get("maskedPaths", [])
+        covered = self.made.covered if self.made is not None else ()
+        masked = [path for path in self.linux.get("maskedPaths", []) if path not in covered]
         if masked:
             null_fd = os.open("/dev/null", O_PATH_CLOEXEC)
             if os.fstat(null_fd).st_rdev != os.makedev(1, 3):
                 raise StepError("mask", "the host's /dev/null is not the null device")
-            attributes = mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV
-            empty_fd = mnt.new_mount(
-                "tmpfs", (("size", "0k"), ("nr_inodes", "1")), source="tmpfs", attributes=attributes
-            )
+            empty_fd = mounts.make_empty()
             attached = False
             for path in masked:
                 attached = root.mask(path, null_fd, empty_fd, attached=attached)
             os.close(null_fd)
             os.close(empty_fd)
         for path in self.linux.get("readonlyPaths", []):
-            root.make_readonly(path)
+            if path not in covered:
+                root.make_readonly(path)
 
     def _set_sysctls(self) -> None:
         self._begin("sysctl")
@@ -523,18 +510,6 @@ def root_target(spec: Spec, config: KeeperConfig, bundle: str) -> str:
     return bundle if config["overlay"] else os.path.join(bundle, spec["root"]["path"])
 
 
-def make_default_devices(dev_fd: int, root: Root | None = None) -> None:
-    """Make the devices and links that every container has; `root` is where they are, if attached."""
-    previous = os.umask(0)
-    for name, major, minor in DEFAULT_DEVICES:
-        _make_node(root, dev_fd, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-    for name, target in DEV_LINKS:
-        # What the image has there by that name is left, as runc does.
-        with suppress(FileExistsError):
-            os.symlink(target, name, dir_fd=dev_fd)
-    os.umask(previous)
-
-
 def take_stdio(
     stdio: tuple[int, int, int], sockets: list[socket.socket], preserve_fds: int = 0
 ) -> list[socket.socket]:
@@ -560,33 +535,6 @@ def _make_working_directory(cwd: str) -> None:
         os.makedirs(cwd, exist_ok=True)
     except OSError:
         return
-
-
-def _make_node(  # a node's own attributes
-    root: Root | None, directory_fd: int, name: str, mode: int, number: int, source: str = ""
-) -> None:
-    """mknod(2), or a bind mount of the host's node where a user namespace forbids that.
-
-    The host's is at `source`, by default in /dev by the same name.
-    """
-    try:
-        os.mknod(name, mode, number, dir_fd=directory_fd)
-    except FileExistsError:
-        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-        if stat.S_IFMT(found.st_mode) != stat.S_IFMT(mode) or found.st_rdev != number:
-            raise
-    except PermissionError:
-        if root is None:
-            raise
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory_fd))
-        target_fd = os.open(name, O_PATH_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory_fd)
-        node_fd = mnt.open_tree(mnt.AT_FDCWD, source or f"/dev/{name}", mnt.OPEN_TREE_CLONE)
-        if os.fstat(node_fd).st_rdev != number:
-            # The host has another device by this name.
-            raise
-        root.attach_at(node_fd, target_fd, name)
-        os.close(node_fd)
-        os.close(target_fd)
 
 
 def _mount_error(source: str, destination: str, exc: OSError) -> str:

@@ -5,6 +5,8 @@ of the mount is set on the detached mount, what is a flag of the file system goe
 Bind mounts that only the keeper can make (`sources`) arrive ready.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
@@ -14,6 +16,10 @@ from pier.kernel.cgroups import Hierarchies, namespace_mounts
 from pier.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from pier.runtime.rootfs import O_PATH_CLOEXEC, Root
 from pier.runtime.spec import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pier.runtime.made import Made
 
 # Option → (attributes to set, attributes to clear). Prefixed with "r", the same for the whole tree.
 ATTRIBUTES = {
@@ -136,19 +142,19 @@ def attach(
     *,
     bundle: str = "",
     source_fd: int = -1,
-    made: dict[str, int] | None = None,
+    made: Made | None = None,
 ) -> int | None:
     """Make the mount that `entry` describes and attach it in the root.
 
     `cgroup` is the container's cgroup, None when it joined another cgroup namespace. `source_fd`
     is the mount itself if the keeper made it; it is closed here. A relative source is the bundle's.
-    `made` are file systems that were made ahead (`key`); the one that is used is taken out.
+    `made` are file systems that were made ahead; the one that is used is taken out.
     Returns the mount's descriptor, the caller's to close, for the file systems whose contents the
     set-up goes on to use (proc, devpts), so that it need not trust a path for them; else None.
     Raises OSError.
     """
-    if made and (made_fd := made.pop(key(entry), -1)) >= 0:
-        return _attach_made(root, entry, made_fd)
+    if made is not None and (made_fd := made.fds.pop(key(entry), -1)) >= 0:
+        return _attach_made(root, entry, made_fd, is_there=key(entry) in made.nested)
     options = Options(entry.get("options", []))
     fstype = entry.get("type", "")
     destination = entry["destination"]
@@ -186,13 +192,14 @@ def make(entry: Mount) -> int:
     return mount_fd
 
 
-def _attach_made(root: Root, entry: Mount, mount_fd: int) -> int | None:
-    """Attach a mount of `make`'s; returns what `attach` does."""
+def _attach_made(root: Root, entry: Mount, mount_fd: int, *, is_there: bool) -> int | None:
+    """Attach a mount of `make`'s, unless it came with another; returns what `attach` does."""
     destination = entry["destination"]
     if entry["type"] == "proc":
         root.attach_plainly(mount_fd, destination)
         return mount_fd
-    _attach_at(root, mount_fd, root.make_directory(destination), destination)
+    if not is_there:
+        _attach_at(root, mount_fd, root.make_directory(destination), destination)
     if entry["type"] == "devpts":
         return mount_fd
     os.close(mount_fd)
@@ -385,7 +392,7 @@ def _remount(root: Root, destination: str, options: Options) -> None:
 
 def _attach_cgroup(
     root: Root, destination: str, options: Options, hierarchies: Hierarchies, cgroup: str | None,
-    made: dict[str, int] | None,
+    made: Made | None,
 ) -> None:  # fmt: skip
     """Show the container's own cgroups at `destination`.
 
@@ -411,7 +418,7 @@ def _attach_cgroup(
             os.close(mount_fd)
         return
     homes = {os.path.basename(h.mount): h.mount for h in hierarchies.all}
-    directory_fd = made.pop(CGROUP_ROOT, -1) if made else -1
+    directory_fd = made.fds.pop(CGROUP_ROOT, -1) if made is not None else -1
     if directory_fd < 0:
         directory_fd = make_cgroup_root(hierarchies)
     try:
@@ -431,6 +438,14 @@ def _attach_cgroup(
         mnt.mount_setattr(directory_fd, attributes, recursive=True)
     finally:
         os.close(directory_fd)
+
+
+def make_empty() -> int:
+    """Make what masks directories: an empty tmpfs, read-only; the caller closes it."""
+    attributes = mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV
+    return mnt.new_mount(
+        "tmpfs", (("size", "0k"), ("nr_inodes", "1")), source="tmpfs", attributes=attributes
+    )
 
 
 def make_cgroup_root(hierarchies: Hierarchies) -> int:

@@ -26,9 +26,10 @@ from pier.kernel import namespaces as ns
 from pier.kernel.cgroups import Cgroup, Hierarchies
 from pier.kernel.lean import signal, socket, suppress
 from pier.kernel.process import clone3, close_range, join_session_keyring
-from pier.runtime import mounts, protocol
+from pier.runtime import protocol
 from pier.runtime.bundle import read_filter, read_json
-from pier.runtime.init import Init, make_default_devices
+from pier.runtime.init import Init
+from pier.runtime.made import Made, make_all
 from pier.runtime.process import unmarked
 
 TYPE_CHECKING = False
@@ -36,45 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from pier.runtime.spec import KeeperConfig, Mount, Spec
+    from pier.runtime.spec import KeeperConfig, Spec
 
 SYNC_FD = 3
 USUAL = ns.CLONE_NEWNS | ns.CLONE_NEWPID | ns.CLONE_NEWIPC | ns.CLONE_NEWUTS
 MAY_JOIN = frozenset(("network", "cgroup"))
-# As an engine's containers have them: another source or option, and the mount is made at the start.
-MOUNTS: tuple[Mount, ...] = (
-    {
-        "destination": "/proc",
-        "type": "proc",
-        "source": "proc",
-        "options": ["nosuid", "noexec", "nodev"],
-    },
-    {
-        "destination": "/dev",
-        "type": "tmpfs",
-        "source": "tmpfs",
-        "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-    },
-    {
-        "destination": "/dev/pts",
-        "type": "devpts",
-        "source": "devpts",
-        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-    },
-    {
-        "destination": "/dev/mqueue",
-        "type": "mqueue",
-        "source": "mqueue",
-        "options": ["nosuid", "noexec", "nodev"],
-    },
-    {
-        "destination": "/dev/shm",  # the container's
-        "type": "tmpfs",
-        "source": "shm",
-        "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"],
-    },
-)
-DIRECTORIES = ("pts", "mqueue", "shm")
 
 
 class Prepared:
@@ -140,7 +107,7 @@ def _wait_for_container(sync: socket.socket, hierarchies: Hierarchies) -> NoRetu
     sync.detach()
     sync = socket.socket(fileno=SYNC_FD)
     close_range(SYNC_FD + 1)
-    made = _make_mounts(hierarchies)
+    made = make_all(hierarchies)
     received = protocol.receive(sync)
     if received is None:
         os._exit(0)
@@ -155,7 +122,7 @@ def _wait_for_container(sync: socket.socket, hierarchies: Hierarchies) -> NoRetu
 
 def _take_container(
     sync: socket.socket, packet: protocol.Packet, fds: list[int], hierarchies: Hierarchies,
-    made: dict[str, int],
+    made: Made,
 ) -> Init:  # fmt: skip
     mark: Callable[[str], None] = unmarked
     if packet["marks"]:
@@ -171,6 +138,7 @@ def _take_container(
     config: KeeperConfig = read_json(bundle, "keeper.json")
     bpf = read_filter(config["seccomp_bpf"])
     join_session_keyring(f"_ses.{config['id']}")
+    made.fit(spec)
     flags: int = packet["flags"]
     return Init(
         spec,
@@ -187,21 +155,3 @@ def _take_container(
         made=made,
         mark=mark,
     )
-
-
-def _make_mounts(hierarchies: Hierarchies) -> dict[str, int]:
-    """Make the usual mounts, detached; those that cannot be made now are left to the start."""
-    made: dict[str, int] = {}
-    for entry in MOUNTS:
-        try:
-            mount_fd = mounts.make(entry)
-            if entry["destination"] == "/dev":
-                for name in DIRECTORIES:
-                    os.mkdir(name, 0o755, dir_fd=mount_fd)
-                make_default_devices(mount_fd)
-        except OSError:
-            continue
-        made[mounts.key(entry)] = mount_fd
-    with suppress(OSError):
-        made[mounts.CGROUP_ROOT] = mounts.make_cgroup_root(hierarchies)
-    return made
