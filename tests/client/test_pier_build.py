@@ -395,7 +395,7 @@ def test_outline_and_targets(pier: Client, image: str, tmp_path: Path) -> None:
     assert pier("build", "--call=targets", context).stdout.split("\n")[:3] == [
         "TARGET    DESCRIPTION",
         "base      is what others stand on",
-        "default",
+        "(default)",
     ]
     outline = pier("build", "--call=outline", "--target", "base", context).stdout
     assert re.search(r"^BUILD ARG +VALUE +DESCRIPTION$", outline, re.MULTILINE)

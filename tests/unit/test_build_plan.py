@@ -31,12 +31,24 @@ def planned(text, target="", given=None):
         ("FROM a AS x\nFROM b AS y\n", "x", [0]),
         ("FROM a AS x\nFROM b AS y\nFROM c\n", "1", [1]),
         ("FROM a AS x\nFROM b\nRUN --mount=from=x,target=/m true\n", "", [0, 1]),
-        # A name that no earlier stage has is an image; so is the stage's own.
-        ("FROM a AS x\nCOPY --from=x /f /\n", "", [0]),
+        # Files may come of a stage behind; the target is always the last.
+        ("FROM a\nCOPY --from=x /f /\nFROM b AS x\nFROM c\n", "0", [1, 0]),
     ],
 )
 def test_stages_that_are_needed(text, target, indexes):
     assert [stage.stage.index for stage in planned(text, target)] == indexes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM a AS x\nCOPY --from=x /f /\n",
+        "FROM a AS x\nCOPY --from=y / /\nFROM b AS y\nRUN --mount=from=x,target=/m true\n",
+    ],
+)
+def test_circles(text):
+    with pytest.raises(InvalidParameter, match="circular dependency detected on stage: "):
+        planned(text)
 
 
 def test_an_unknown_target():

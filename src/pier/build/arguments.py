@@ -41,6 +41,17 @@ class Arguments:
         stage._globals = self.globals
         return stage
 
+    def stage_on(self, parent: "Arguments") -> "Arguments":
+        """Return these of a stage with what the stage that it stands on has declared."""
+        stage = Arguments(self._given, self._platforms, self._used)
+        stage._globals = self._globals
+        stage._declared = parent.values_declared()
+        return stage
+
+    def values_declared(self) -> dict[str, str | None]:
+        """Return a copy of what ARGs have declared, with None for no value."""
+        return dict(self._declared)
+
     @property
     def declared(self) -> Collection[str]:
         """The names that ARGs of this scope have given, with or without a value."""

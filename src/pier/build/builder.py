@@ -14,7 +14,7 @@ from pier.build.dockerfile.parse import parse_dockerfile, parse_trigger
 from pier.build.failures import BuildFailed
 from pier.build.fetching import Fetcher
 from pier.build.lint.check import Surroundings, check
-from pier.build.lint.findings import Finding, parse_checks, violation
+from pier.build.lint.findings import Checks, Finding, parse_checks, violation
 from pier.build.mounts import bind_sources
 from pier.build.named import Means, NamedContexts
 from pier.build.options import INSECURE, BuildOptions
@@ -196,8 +196,7 @@ class Build:
 
         Base images count as far as they are here. Blocking. Raises InvalidParameter.
         """
-        given = self._options.arguments.get(CHECKS)
-        checks = parse_checks(self.file.directives.get("check", "") if given is None else given)
+        checks = self.checks
         host = host_platform()
         stages = None if everywhere else {planned.stage.index for planned in self.plan.stages}
         around = Surroundings(
@@ -212,6 +211,12 @@ class Build:
         if found and checks.fails and not everywhere:
             raise InvalidParameter(violation(found))
         return found
+
+    @property
+    def checks(self) -> Checks:
+        """Which checks are asked for. Raises InvalidParameter."""
+        given = self._options.arguments.get(CHECKS)
+        return parse_checks(self.file.directives.get("check", "") if given is None else given)
 
     def _local_image(self, name: str) -> Image | None:
         if name in self._contexts:
@@ -254,6 +259,8 @@ class Build:
         build.cache_lost |= planned.is_one_of(self._options.uncached)
         for index in sorted(planned.needs):
             await asyncio.shield(self._stages[index])
+        if planned.parent is not None:
+            build.arguments = arguments.stage_on(self._stages[planned.parent].result().arguments)
         self._announce(output, number + 1, planned.stage.base.original)
         image = await self._base(planned, platform, output, vertexes)
         # What it stands on from outside: the base of a base that is a stage.
@@ -367,7 +374,7 @@ class Build:
         found: dict[str, Image | None] = {}
         for name in names:
             stage = self._contexts.stage_of(name)
-            index = find_stage(self.file.stages, stage, planned.stage.index)
+            index = find_stage(self.file.stages, stage, len(self.file.stages))
             if index is not None:
                 found[name] = self._stages[index].result().image
                 continue

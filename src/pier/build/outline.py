@@ -12,8 +12,6 @@ from pier.build.mounts import parse_mount
 from pier.build.plan import Plan
 from pier.errors import InvalidParameter
 
-_DEFAULT = "default"
-
 
 def targets_of(file: ins.Dockerfile) -> dict[str, Any]:
     """Return the stages that can be a target."""
@@ -66,12 +64,10 @@ def targets_text(document: dict[str, Any]) -> str:
     """As `docker build --call=targets` prints it."""
     rows = [("TARGET", "DESCRIPTION")]
     for target in document["targets"]:
-        name = target.get("name") or (_DEFAULT if target.get("default") else "")
-        if target.get("default") and target.get("name"):
-            name += " (default)"
+        name = f"{target.get('name', '')}{' (default)' if target.get('default') else ''}".strip()
         if name:
             rows.append((name, target.get("description", "")))
-    return _table(rows)
+    return _table(rows, gap=1)
 
 
 def outline_text(document: dict[str, Any]) -> str:
@@ -123,10 +119,12 @@ def _said(document: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value}
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _table(rows: Sequence[Sequence[str]], gap: int = 3) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
-        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        (" " * gap)
+        .join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        .rstrip()
         for row in rows
     ]
     return "\n".join(lines) + "\n"

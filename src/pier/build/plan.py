@@ -1,6 +1,6 @@
 """Which stages a build needs, in which order, and what each needs of others."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -24,6 +24,8 @@ class PlannedStage(Struct):
     platform: str
     parent: int | None = None
     needs: frozenset[int] = frozenset()
+    lines: Mapping[int, tuple[int, int]] = {}
+    """The lines of the steps that need other stages, by their indexes."""
 
     def is_one_of(self, names: Collection[str]) -> bool:
         """Tell whether the stage's name, or its number, is among `names`."""
@@ -66,12 +68,33 @@ def make_plan(
         if found is None:
             raise InvalidParameter(f'target stage "{target}" could not be found')
         last = found
-    planned = [_stage(file, stage, arguments, contexts) for stage in file.stages[: last + 1]]
-    needed = {last}
-    for stage in reversed(planned):
-        if stage.stage.index in needed:
-            needed |= stage.needs
-    return Plan([stage for stage in planned if stage.stage.index in needed], file.escape)
+    planned = [_stage(file, stage, arguments, contexts) for stage in file.stages]
+    needed = _order(planned, last)
+    # The target is the last one, also where it takes files of stages behind it in the file.
+    order = [*sorted(needed - {last}), last]
+    return Plan([planned[index] for index in order], file.escape)
+
+
+def _order(planned: Sequence[PlannedStage], target: int) -> set[int]:
+    """Return what a stage needs, itself as well. Raises DockerfileError for a circle."""
+    done: set[int] = set()
+    path: list[int] = []
+
+    def visit(index: int) -> None:
+        if index in path:
+            stage = planned[path[path.index(index)]].stage
+            name = stage.alias or f"stage-{stage.index}"
+            said = f"circular dependency detected on stage: {name}"
+            raise DockerfileError(said, *planned[path[-1]].lines[index], bare=True)
+        if index not in done:
+            path.append(index)
+            for other in sorted(planned[index].needs):
+                visit(other)
+            path.pop()
+            done.add(index)
+
+    visit(target)
+    return done
 
 
 def _stage(
@@ -85,7 +108,8 @@ def _stage(
         base = expander.word(stage.base.image)
         platform = expander.word(stage.base.platform)
     except DockerfileError as exc:
-        raise DockerfileError(str(exc.args[0]), stage.base.first, stage.base.last) from None
+        text = str(exc.args[0])
+        raise DockerfileError(text, stage.base.first, stage.base.last, bare=exc.bare) from None
     if not base:
         raise DockerfileError(
             f"base name ({stage.base.image}) should not be blank", stage.base.first
@@ -95,14 +119,17 @@ def _stage(
     aliases = [other for other in file.stages[: stage.index] if other.alias == base.lower()]
     parent = aliases[-1].index if aliases else None
     needs = {parent} if parent is not None else set()
+    lines: dict[int, tuple[int, int]] = {}
     for step in stage.instructions:
         if isinstance(step, ins.Copy) and step.stage:
-            found = find_stage(file.stages, contexts.stage_of(step.stage), stage.index)
+            found = find_stage(file.stages, contexts.stage_of(step.stage), len(file.stages))
             needs |= {found} if found is not None else set()
+            lines |= {found: (step.first, step.last)} if found is not None else {}
         elif isinstance(step, ins.Run):
             for name in bind_sources(step.mounts):
-                found = find_stage(file.stages, contexts.stage_of(name), stage.index)
+                found = find_stage(file.stages, contexts.stage_of(name), len(file.stages))
                 needs |= {found} if found is not None else set()
+                lines |= {found: (step.first, step.last)} if found is not None else {}
     return PlannedStage(
-        stage, "" if parent is not None else base, platform, parent, frozenset(needs)
+        stage, "" if parent is not None else base, platform, parent, frozenset(needs), lines
     )

@@ -103,7 +103,7 @@ class StageBuild:
         self._vertexes = vertexes
         self._told: Work | None = None
         self._job = job
-        self._arguments = arguments
+        self.arguments = arguments
         self._output = output
         self._platform = platform
         self._cmd_set = False
@@ -180,7 +180,7 @@ class StageBuild:
         return Expander(self._values(), escape=self._job.escape)
 
     def _values(self) -> dict[str, str]:
-        return self._arguments.values() | environment(self.config)
+        return self.arguments.values() | environment(self.config)
 
     # Config
 
@@ -207,7 +207,7 @@ class StageBuild:
         words = []
         for name, default in step.values:
             value = None if default is None else expander.word(default)
-            self._arguments.declare(name, value)
+            self.arguments.declare(name, value)
             words.append(name if value is None else f"{name}={value}")
             expander = self._expander()
         await self._configured(note(self.config.Shell, "ARG " + " ".join(words)))
@@ -322,8 +322,8 @@ class StageBuild:
         read = await finished(self._shop.executor, load) if mounts else []
         written, script = files.with_heredocs(step.command)
         command = shell_words(self.config, written)
-        given = self._arguments.environment(environment(self.config))
-        recorded = self._arguments.recorded(given)
+        given = self.arguments.environment(environment(self.config))
+        recorded = self.arguments.recorded(given)
         text = run_words(command, recorded)
 
         async def make() -> str:

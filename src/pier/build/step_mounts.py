@@ -99,6 +99,11 @@ async def prepare(
         elif not mount.read_only:
             path = await finished(around.executor, partial(_copy, mount, around))
             ready.mounts.append(_bind(path, target, read_only=False))
+        elif bool(mount.stage) and await finished(
+            around.executor, partial(_is_file, mount, around)
+        ):
+            path = await finished(around.executor, partial(_copy, mount, around))
+            ready.mounts.append(_bind(path, target, read_only=True))
         elif mount.stage:
             ready.mounts.append(_of_image(mount, target, around.images))
         else:
@@ -146,6 +151,15 @@ async def _cache(stack: contextlib.AsyncExitStack, mount: StepMount, around: Sur
 
     held = around.caches.held(mount, base, fill if mount.stage else None, around.executor)
     return await stack.enter_async_context(held)
+
+
+def _is_file(mount: StepMount, around: Surroundings) -> bool:
+    """Tell whether a mount names a single file of an image: only directories can be mounted there."""
+    fd = _source_fd(mount, around)
+    try:
+        return not stat.S_ISDIR(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
 
 
 def _copy(mount: StepMount, around: Surroundings) -> str:

@@ -52,7 +52,7 @@ def _build(context: "Context", options: "Options") -> None:
     session = BuildSession(context.client, sources)
     show = build_show.make("quiet" if quiet or call != "build" else progress, sys.stderr)
     try:
-        if sources:
+        if call == "build":
             session.start()
             query["pier.session"] = session.id
         response = context.client.request(
@@ -89,7 +89,8 @@ def _follow(
                 ended = True
                 show.end(failure)
                 code = (record.get("errorDetail") or {}).get("code") or 1
-                raise Failure(f"failed to solve: {failure.get('reason') or record['error']}", code)
+                said = failure.get("reason") or record["error"]
+                raise Failure(f"ERROR: failed to build: failed to solve: {said}", code)
             if (aux := record.get("aux")) is not None:
                 if told := aux.get("Export"):
                     outputs.take(context.client, told)
@@ -134,6 +135,9 @@ def _answer(found: "dict[str, Any]", form: str, call: str) -> None:
             print("Check complete, no warnings found.")
     else:
         sys.stdout.write(str(answer.get("text", "")))
+    if text := answer.get("error"):
+        sys.stdout.flush()
+        raise Failure(f"ERROR: {text}")
     if count:
         sys.stdout.flush()
         raise Exit(1)

@@ -32,9 +32,6 @@ class Sources:
         self.directories: dict[str, str] = {}
         self.files: dict[str, str] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self.secrets or self.agents or self.directories or self.files)
-
     def add_file(self, name: str, path: str) -> None:
         if not os.path.isfile(path):
             raise Failure(f"open {path}: no such file or directory")

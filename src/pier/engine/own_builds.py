@@ -11,7 +11,7 @@ from pier.build.context import Context
 from pier.build.dockerfile.errors import DockerfileError
 from pier.build.dockerfile.excerpt import excerpt
 from pier.build.failures import StepFailed
-from pier.build.lint.findings import Finding
+from pier.build.lint.findings import Finding, violation
 from pier.build.lint.text import as_document, as_text, ordered
 from pier.build.options import BuildOptions
 from pier.build.outline import outline_of, outline_text, targets_of, targets_text
@@ -84,7 +84,10 @@ class Telling:
                 found = build.findings(everywhere=True)
                 document = as_document(found, self._name, build.source.encode())
                 text = as_text(found, self._name, build.source)
-                self._hear({"answer": {"count": len(found), "text": text, "document": document}})
+                said = {"count": len(found), "text": text, "document": document}
+                if found and build.checks.fails:
+                    said["error"] = violation(found)
+                self._hear({"answer": said})
             case "outline":
                 outline = outline_of(build.file, build.plan)
                 self._hear({"answer": {"text": outline_text(outline), "document": outline}})

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from pier.build.dockerfile.errors import DockerfileError
+from pier.build.words import quoted
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPECIAL = frozenset("@*#?-$!0123456789")
@@ -30,13 +31,20 @@ class Expander:
 
     def word(self, text: str) -> str:
         """Expand a text as one word. Raises DockerfileError."""
-        return _Reading(self, text).whole()
+        return self._read(_Reading(self, text), text)
 
     def words(self, text: str) -> list[str]:
         """Expand a text and split it at unquoted blanks, also those that variables brought."""
         reading = _Reading(self, text)
-        reading.whole()
+        self._read(reading, text)
         return reading.split
+
+    def _read(self, reading: "_Reading", text: str) -> str:
+        try:
+            return reading.whole()
+        except DockerfileError as exc:
+            said = f"failed to process {quoted(text)}: {exc.args[0]}"
+            raise DockerfileError(said, bare=True) from None
 
     def value(self, name: str, *, may_be_unset: bool = False) -> str | None:
         found = self._values.get(name)
@@ -187,7 +195,7 @@ class _Reading:
             self._at += 1
             return self._expander.value(name) or ""
         if not following:
-            raise DockerfileError(f"syntax error: missing '}}' in {self._text!r}")
+            raise DockerfileError("unsupported modifier (\ufffd) in substitution")
         return self._modified(name)
 
     def _modified(self, name: str) -> str:

@@ -128,7 +128,7 @@ class _Scanner:
         if not joined:
             return None
         empty = self._at if has_empty else 0
-        heredocs = self._heredocs(joined) if self._may_have_heredocs(joined) else ()
+        heredocs = self._heredocs(joined, first) if self._may_have_heredocs(joined) else ()
         comments = tuple(self._comments)
         self._comments.clear()
         return Line(joined, first, self._at, heredocs, comments, empty)
@@ -144,7 +144,7 @@ class _Scanner:
             words = words[1:]
         return bool(words) and words[0].lower() in _WITH_HEREDOCS and "<<" in text
 
-    def _heredocs(self, text: str) -> tuple[Heredoc, ...]:
+    def _heredocs(self, text: str, first: int) -> tuple[Heredoc, ...]:
         found = []
         for word in _shell_words(text, self._escape):
             match = _HEREDOC.match(word)
@@ -153,10 +153,13 @@ class _Scanner:
             name, quoted = _unquoted(match[3])
             if not name:
                 continue
-            found.append(self._read(name, match[2] == "-", expand=not quoted, number=match[1]))
+            number = match[1]
+            found.append(self._read(name, match[2] == "-", first, expand=not quoted, number=number))
         return tuple(found)
 
-    def _read(self, name: str, strip_tabs: bool, *, expand: bool, number: str) -> Heredoc:
+    def _read(
+        self, name: str, strip_tabs: bool, first: int, *, expand: bool, number: str
+    ) -> Heredoc:
         content: list[str] = []
         while self._at < len(self._raw):
             line = self._raw[self._at]
@@ -165,7 +168,8 @@ class _Scanner:
             if bare == name:
                 return Heredoc(name, "".join(content), expand, number)
             content.append(bare + "\n")
-        raise DockerfileError(f"unterminated heredoc: {name}", self._at)
+        last = self._at - (not self._raw[-1])  # a newline at the end begins no line
+        raise DockerfileError("unterminated heredoc", first, last, bare=True)
 
 
 def _shell_words(text: str, escape: str) -> list[str]:

@@ -13,7 +13,7 @@ def parse_pairs(text: str, escape: str, name: str) -> tuple[Pairs, bool]:
     words = split_words(text, escape)
     if "=" not in words[0]:
         if len(words) < 2:
-            raise DockerfileError(f"{name} must have two arguments")
+            raise DockerfileError(f"{name} must have two arguments", bare=True)
         key = words[0]
         return [(key, text[len(key) :].strip())], True
     found: Pairs = []
@@ -21,7 +21,8 @@ def parse_pairs(text: str, escape: str, name: str) -> tuple[Pairs, bool]:
         key, equals, value = word.partition("=")
         if not equals:
             raise DockerfileError(
-                f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value'
+                f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value',
+                bare=True,
             )
         if not key:
             raise DockerfileError(f"{name} names can not be blank")

@@ -31,7 +31,8 @@ def parse_dockerfile(text: str) -> ins.Dockerfile:
         elif isinstance(found, ins.Arg):
             result.globals.append(found)
         else:
-            raise DockerfileError("no build stage in current context", line.first, line.last)
+            text = "no build stage in current context"
+            raise DockerfileError(text, line.first, line.last, bare=True)
     if not result.stages:
         raise DockerfileError("no build stage in current context", source.lines[-1].first)
     return result
@@ -54,7 +55,8 @@ def parse_line(line: Line, escape: str) -> ins.Instruction:
     try:
         found = parser(_Words(rest.strip(), line, escape, name))
     except DockerfileError as exc:
-        raise DockerfileError(str(exc.args[0]), line.first, line.last) from None
+        text = str(exc.args[0])
+        raise DockerfileError(text, line.first, line.last, bare=exc.bare) from None
     found.first, found.last, found.original = line.first, line.last, line.text
     found.comments = line.comments
     return found

@@ -134,6 +134,7 @@ class _State(Struct):
     variables: dict[str, str] | None
     workdir_set: bool = False
     has_shell: bool = False
+    arguments: Arguments | None = None
 
 
 class _Reading:
@@ -223,6 +224,9 @@ class _Reading:
         if self._around.stages is not None and stage.index not in self._around.stages:
             return
         arguments = self._arguments.stage()
+        if state.arguments is not None:
+            arguments = arguments.stage_on(state.arguments)
+        state.arguments = arguments
         once: dict[type[ins.Instruction], ins.Instruction] = {}
         for step in stage.instructions:
             if isinstance(step, _ONCE):
@@ -238,7 +242,7 @@ class _Reading:
         if parent is not None and not name.isdecimal():
             before = self._states[parent]
             variables = None if before.variables is None else dict(before.variables)
-            return _State(variables, before.workdir_set, before.has_shell)
+            return _State(variables, before.workdir_set, before.has_shell, before.arguments)
         variables = {"PATH": DEFAULT_PATH.partition("=")[2]}
         if name == "scratch":
             return _State(variables)
