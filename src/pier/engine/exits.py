@@ -96,6 +96,9 @@ class Exits:
         if comes_back:
             record.RestartCount += 1
         self._services.networks.endpoints.release(container)
+        if record.mounts and not comes_back:
+            # Before anybody is told: who starts the next one has what is mounted anew.
+            self._services.volume_mounts.give_up(container)
         if not is_discarded:
             self.save(container)
         self._services.events.container(
