@@ -6,9 +6,11 @@ All is started by `open_bench` and ended with it; what is absent is skipped, wit
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,6 +186,9 @@ def open_bench(runs: int, root: str) -> Iterator[Bench]:
     """Start all sides, with the small image in each; `root` holds the peers."""
     with ExitStack() as stack:
         engine = EngineProcess()
+        # In memory, as /run is on a machine with systemd, and dockerd's in its root.
+        engine.exec_root = tempfile.mkdtemp(prefix="pier-bench-", dir="/dev/shm")
+        stack.callback(shutil.rmtree, engine.exec_root, ignore_errors=True)
         stack.callback(engine.close)
         engine.start()
         peer = stack.enter_context(Dockerd(root, "--live-restore"))
