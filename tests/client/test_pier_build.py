@@ -449,3 +449,16 @@ def test_cache_mounts_travel(pier: Client, docker: Client, image: str, tmp_path:
     assert "this is no archive of cache mounts" in failed.stderr
     failed = pier(*words, "--cache-mounts-from", "/none", context, check=False)
     assert "open /none: no such file or directory" in failed.stderr
+
+
+def test_history_by_layers(engine: EngineProcess, image: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nENV A=1\nRUN echo 1 > /one\nCMD x\n")
+    engine.pier("build", "-t", "layered", str(tmp_path))
+    lines = engine.pier("history", "--layers", "--no-trunc", "layered").stdout.splitlines()
+    shown = engine.docker("inspect", "-f", '{{join .RootFS.Layers " "}}', "layered").stdout
+    assert lines[0].split()[0] == "LAYER"
+    assert [line.split()[0] for line in lines[1:]] == shown.split()[::-1]
+    assert "echo 1 > /one" in lines[1]
+    found = engine.pier("history", "--format", "{{.Layer}}|{{.CreatedBy}}", "layered").stdout
+    assert found.startswith("|/bin/sh -c #(nop)  CMD")
+    engine.docker("rmi", "layered")

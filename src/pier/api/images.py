@@ -70,7 +70,9 @@ async def attestations(call: Call) -> web.StreamResponse:
 
 
 async def history(call: Call) -> web.StreamResponse:
-    return json_answer(await call.engine.images.history(call.name, _platform(call)))
+    # `layers` is Pier's own.
+    steps = await call.engine.images.history(call.name, _platform(call), layers=call.flag("layers"))
+    return json_answer(steps)
 
 
 async def load(call: Call) -> web.StreamResponse:

@@ -67,7 +67,8 @@ def _bits(mode: int, who: str, what: str, is_directory: bool) -> int:
                 found |= 1 << shift
             elif letter == "s" and name != "o":
                 found |= {"u": 0o4000, "g": 0o2000}[name]
-    return found | (0o1000 if "t" in what else 0)
+    # As with chmod(1), the sticky bit is the others': `g+t` is nothing.
+    return found | (0o1000 if "t" in what and "o" in who else 0)
 
 
 def _changed(mode: int, who: str, sign: str, bits: int) -> int:

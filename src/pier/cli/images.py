@@ -46,6 +46,7 @@ _HISTORY = Listing(
         "CreatedBy": "CREATED BY",
         "Size": "SIZE",
         "Comment": "COMMENT",
+        "Layer": "LAYER",
     },
     "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
     what="*image.historyContext",
@@ -136,11 +137,19 @@ def _history(context: "Context", options: "Options") -> None:
     source = _HISTORY.source(options.text("format"), quiet=options.on("quiet"))
     if not human and source == "table " + _HISTORY.default:
         source = source.replace(".CreatedSince", ".CreatedAt")
+    if options.on("layers") and source.startswith("table " + _HISTORY.default.split("\t")[0]):
+        source = source.replace("{{.ID}}", "{{.Layer}}", 1)
     _HISTORY.check(source)
-    query = {"platform": _platform(options)}
+    query = {
+        "platform": _platform(options),
+        "layers": "1" if options.on("layers") or ".Layer" in source else None,
+    }
     entries = context.client.get(f"/images/{quote(options.args[0])}/history", query).json()
     rows = []
     for entry in entries:
+        layer = entry.get("Layer", "")
+        if options.on("layers") and not layer:
+            continue  # a step that changed no file
         created_by = entry["CreatedBy"].replace("\t", " ")
         identifier = entry["Id"]
         rows.append(
@@ -151,6 +160,7 @@ def _history(context: "Context", options: "Options") -> None:
                 "CreatedBy": created_by if full else ellipsis(created_by, 45),
                 "Size": human_size(entry["Size"]) if human else str(entry["Size"]),
                 "Comment": entry["Comment"],
+                "Layer": layer if full else short_id(layer) if layer else "",
             }
         )
     _HISTORY.write(source, rows)
@@ -248,6 +258,7 @@ HISTORY = Command(
             default=True,
             shown="true",
         ),
+        Flag("layers", kinds.BOOL, "Only show steps that made a layer, and its diff ID"),
         Flag("no-trunc", kinds.BOOL, "Don't truncate output"),
         Flag("platform", kinds.STRING, "Show history for the given platform. " + _PLATFORM_HELP),
         Flag("quiet", kinds.BOOL, "Only show image IDs", short="q"),

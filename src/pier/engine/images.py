@@ -107,9 +107,11 @@ class Images:
             self._store, self._store.get(ref, platform), kinds=kinds, whole=whole
         )
 
-    async def history(self, ref: str, platform: Platform | None = None) -> Steps:
+    async def history(
+        self, ref: str, platform: Platform | None = None, *, layers: bool = False
+    ) -> Steps:
         """Raises NotFound, InvalidParameter."""
-        return views.history(self._store, self._store.get(ref, platform))
+        return views.history(self._store, self._store.get(ref, platform), layers=layers)
 
     async def difference(self, old: str, new: str) -> Differences:
         """Return what turns the files of one image into another's. Raises NotFound."""

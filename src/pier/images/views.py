@@ -242,18 +242,24 @@ def _config(image: Image) -> InspectedImageConfig:
     return InspectedImageConfig(**{n: v for n, v in values.items() if v})
 
 
-def history(store: ImageStore, image: Image) -> list[ImageHistory]:
-    """What `docker history` shows, newest first; a build's steps have the IDs of their images."""
-    layers = iter(image.chain_ids)
+def history(store: ImageStore, image: Image, *, layers: bool = False) -> list[ImageHistory]:
+    """What `docker history` shows, newest first; a build's steps have the IDs of their images.
+
+    With `layers` the steps that made one say which.
+    """
+    chains = zip(image.chain_ids, image.config.rootfs.diff_ids, strict=True)
     rows = []
     for step in image.config.history:
-        size = 0
+        size, diff_id = 0, ""
         if not step.empty_layer:
-            chain = next(layers, None)
+            chain, diff_id = next(chains, ("", ""))
             layer = store.layers.get(chain) if chain else None
             size = layer.size if layer else 0
         created = _parse_seconds(step.created)
-        rows.append(ImageHistory("<missing>", created, step.created_by, None, size, step.comment))
+        row = ImageHistory("<missing>", created, step.created_by, None, size, step.comment)
+        if layers and not step.empty_layer:
+            row.Layer = diff_id
+        rows.append(row)
     rows.reverse()
     found: Image | None = image
     for row in rows:

@@ -125,7 +125,10 @@ class ImageInspect(Struct):
 
 
 class ImageHistory(Struct):
-    """One step of GET /images/{name}/history, newest first; `Id` is "<missing>" below the top."""
+    """One step of GET /images/{name}/history, newest first; `Id` is "<missing>" below the top.
+
+    `Layer` is Pier's own, for who asks: the diff ID of the step's layer.
+    """
 
     Id: str
     Created: int
@@ -133,6 +136,7 @@ class ImageHistory(Struct):
     Tags: list[str] | None
     Size: int
     Comment: str
+    Layer: str | UnsetType = UNSET
 
 
 class AttestationStatement(Struct):
