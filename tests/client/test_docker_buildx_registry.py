@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_plugins import configure, find_plugins
 from registry_servers import docker_registry
 
+from docker_plugins import configure, find_plugins
 from engine_process import Client, EngineProcess
 
 OPEN, CLOSED = 5091, 5092
