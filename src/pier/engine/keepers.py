@@ -14,7 +14,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct, convert
 from msgspec.json import Decoder
@@ -50,12 +50,21 @@ class KnownExec(Struct):
 
 class KeeperState(Struct):
     """`status` is created, running, paused or stopped; `execs` are those that run, and those that
-    ended while nobody listened.
+    ended while nobody listened. `at` is when it began to run, in nanoseconds since the epoch; 0 when
+    it did not, and from keepers of before this was told.
     """
 
     pid: int
     status: str
     execs: dict[str, "KnownExec"]
+    at: int = 0
+
+
+class Started(NamedTuple):
+    """The first process of a run, and when it began, in nanoseconds since the epoch."""
+
+    pid: int
+    at: int
 
 
 class KeeperEvents(Protocol):
@@ -185,12 +194,12 @@ class Keeper:
         packet = _attachment("attach", stdin, stdout, stderr, detach_keys, pending)
         return self._peer.request_nowait(packet, (client_fd,))
 
-    async def start(self) -> int:
-        """Start the container; returns its pid. Raises StartFailed."""
+    async def start(self) -> Started:
+        """Start the container. Raises StartFailed."""
         answer = await self._peer.request({"op": "start"})
         if "marks" in answer:
             self._events.traced(answer)
-        return int(answer["pid"])
+        return Started(int(answer["pid"]), int(answer["at"]))
 
     async def exec(  # noqa: PLR0913 - a client, and what it wants, has that many sides
         self, exec_id: str, config: ExecConfig, *, client_fd: int | None, stdout: bool,

@@ -13,7 +13,7 @@ from pier.engine import etc_files, foreign_runtimes, health_state
 from pier.engine.container import Container, Run
 from pier.engine.exits import Exits
 from pier.engine.joins import PREFIX, joined_namespaces
-from pier.engine.keepers import Keeper, forget_failure
+from pier.engine.keepers import Keeper, Started, forget_failure
 from pier.engine.oci import build_spec
 from pier.engine.own_options import is_traced
 from pier.engine.removal import Remover
@@ -21,7 +21,7 @@ from pier.engine.services import Services
 from pier.engine.start_errors import CREATE_FAILURE_TEXT, UNKNOWN_FAILURE, translate_start
 from pier.engine.states import RUNNING, Move, move
 from pier.errors import Conflict, Internal, NotModified, PierError, StartFailed
-from pier.model.gotime import now
+from pier.model.gotime import format_ns
 from pier.runtime.protocol import Packet
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Launcher:
             mark("clients are handed over")
             attached = await _hand_over_held(container, run.keeper)
             mark("waits for the keeper's start")
-            pid = await run.keeper.start()
+            begun = await run.keeper.start()
             for answer in attached:
                 # There long since, for they were asked before.
                 await answer
@@ -160,7 +160,7 @@ class Launcher:
             await self._abandon(container, run)
             raise
         mark("start is recorded")
-        self.record_start(container, run, pid)
+        self.record_start(container, run, begun)
         mark("")
         self._services.traces.write(container.id)
 
@@ -180,12 +180,15 @@ class Launcher:
                 log.debug("the keeper of %s ended before its farewell", container.id)
         await run.gone
 
-    def record_start(self, container: Container, run: Run, pid: int) -> None:
-        """Record that the process runs, and let what happened to it meanwhile be looked at."""
+    def record_start(self, container: Container, run: Run, begun: Started) -> None:
+        """Record that the process runs, and let what happened to it meanwhile be looked at.
+
+        When is the keeper's word, as when it ended is: pierd may hear of both at once.
+        """
         state = container.record.State
         move(state, Move.STARTED)
-        state.Pid = pid
-        state.StartedAt = now()
+        state.Pid = begun.pid
+        state.StartedAt = format_ns(begun.at)
         state.ExitCode = 0
         state.Error = ""
         state.OOMKilled = False

@@ -11,7 +11,7 @@ import logging
 from pier.engine.container import Container, Run
 from pier.engine.execs import Execs
 from pier.engine.exits import KEEPER_KILLED, KILLED, Exits
-from pier.engine.keepers import ExitRecord
+from pier.engine.keepers import ExitRecord, Started
 from pier.engine.launch import Launcher
 from pier.engine.oci import cgroup_path
 from pier.engine.restart import starts_with_engine
@@ -94,7 +94,7 @@ class Recovery:
             await self._clean(container.id, cgroup)
             return
         container.run = run
-        self._launcher.record_start(container, run, found.pid)
+        self._launcher.record_start(container, run, Started(found.pid, found.at or now_ns()))
         await self._agree(container, run)
 
     async def _agree(self, container: Container, run: Run) -> None:

@@ -143,6 +143,7 @@ class Keeper:
         self.oom_told = False
         self.paused = False
         self.status = "created"
+        self.started_at = 0
         self._handlers: dict[str, Handler] = {
             "attach": self._attach,
             "start": self._start,
@@ -221,7 +222,7 @@ class Keeper:
         self.mark("executed: streams")
         self.loop.forget(sync_fd)
         launch.sync.close()
-        self.status = "running"
+        self._run_begins()
         self.streams.open(launch.stdio)
         self.loop.watch(launch.pidfd, EPOLLIN, self._init_ended)
         self._watch_oom()
@@ -232,7 +233,15 @@ class Keeper:
             control.send({"re": packet.get("seq"), "error": protocol.failure("hook", exc)})
             return
         self.mark("runs")
-        control.send({"re": packet.get("seq"), "pid": launch.pid, **self._traced()})
+        control.send(self._started(packet, launch.pid) | self._traced())
+
+    def _run_begins(self) -> None:
+        """From now on the container runs. Its end has a later time, whenever pierd hears of it."""
+        self.status = "running"
+        self.started_at = time.time_ns()
+
+    def _started(self, packet: Packet, pid: int) -> Packet:
+        return {"re": packet.get("seq"), "pid": pid, "at": self.started_at}
 
     def _run_hooks(self, kind: str, pid: int) -> None:
         """Run the hooks of a kind, if there are any. Raises StartFailed; after the stop, complains."""
@@ -362,6 +371,7 @@ class Keeper:
     def _state(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
         return {
             "pid": self.launch.pid if self.launch else 0,
+            "at": self.started_at,
             "status": "paused" if self.paused else self.status,
             "execs": {
                 **self.missed_execs,

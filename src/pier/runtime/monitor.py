@@ -138,10 +138,10 @@ class Monitor(Keeper):
 
     def _runs(self, control: Control, packet: Packet, launch: Foreign) -> None:
         self._starting = False
-        self.status = "running"
+        self._run_begins()
         self.streams.open(launch.stdio)
         self._watch_oom()
-        control.send({"re": packet.get("seq"), "pid": launch.pid})
+        control.send(self._started(packet, launch.pid))
         if self._early_end is not None:
             self._over(self._early_end)
 

@@ -13,7 +13,7 @@ time-out set by their owner.
     pierd → keeper (the channel, or a connection to keeper.sock after pierd was restarted)
         {"op": "keep", "bundle": dir}             the channel's first, perhaps long after the fork
         {"op": "attach", "seq", "stdin", "stdout", "stderr", "detach_keys", "pending"}  + [client]
-        {"op": "start", "seq"}                    answer {"re", "pid", "marks"?, "marks_inside"?}
+        {"op": "start", "seq"}                    answer {"re", "pid", "at", "marks"?, "marks_inside"?}
         {"op": "exec", "seq", "exec": id, "config": ExecConfig,
                  "stdin", "stdout", "stderr", "detach_keys", "pending", "failure_text"}
                  + [client]?                      answer {"re", "pid"}
@@ -21,8 +21,9 @@ time-out set by their owner.
         {"op": "kill", "seq", "signal", "exec": id?}
         {"op": "pause" | "resume", "seq"}
         {"op": "update", "seq", "resources": Resources}
-        {"op": "state", "seq"}                    answer {"re", "pid", "status", "execs": {id: pid}}
+        {"op": "state", "seq"}                    answer {"re", "pid", "at", "status", "execs": {…}}
         the end of the requests                   the keeper closes; unstarted, it ends
+                                                  "at": when it ran, nanoseconds since the epoch
     keeper → pierd (every connected one)
         {"ev": "exit", "code", "oom": bool, "at": nanoseconds since the epoch,
                  "marks"?, "marks_inside"?}       of a traced start: [nanoseconds, phase] each
