@@ -71,6 +71,7 @@ def test_refused(pier: Client, tmp_path: Path) -> None:
 
 @pytest.fixture
 def cleared(docker: Client) -> Iterator[None]:
+    docker("builder", "prune", "-af")
     yield
     for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split():
         if name.startswith("made/"):

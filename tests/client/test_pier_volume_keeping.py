@@ -151,7 +151,7 @@ def test_progress_on_a_terminal(engine: EngineProcess, image: str, tmp_path: Pat
     backup = str(tmp_path / "backup.tar")
     assert pier("volume", "backup", "metered", backup).stderr == ""
     for words, shown in (
-        (("backup", "metered", f"{backup}.2"), r"Backing up metered +[\d.]+MB"),
+        (("backup", "metered", f"{backup}.2"), r"Backing up metered +[\d.]+[kM]?B"),
         (("restore", "restored", backup), r"Restoring restored +[\d.]+[kM]?B/30[\d.]*MB"),
     ):
         with closing(pier.terminal("volume", *words, columns=80)) as terminal:

@@ -222,7 +222,7 @@ class Box:
         return client
 
     def start(self) -> int:
-        self.pid = self.room.do(self.spawn().start())
+        self.pid = self.room.do(self.spawn().start()).pid
         return self.pid
 
     def exec(

@@ -19,7 +19,7 @@ from pier.engine.events import Events
 from pier.engine.execs import Execs
 from pier.engine.exits import Exits
 from pier.engine.health import HealthChecks
-from pier.engine.keepers import ExitRecord, KeeperState
+from pier.engine.keepers import ExitRecord, KeeperState, Started
 from pier.engine.launch import Launcher
 from pier.engine.recovery import Recovery
 from pier.engine.removal import Remover
@@ -75,11 +75,12 @@ class ScriptedKeeper:
 
     async def start(self):
         await asyncio.sleep(0)
+        begun = Started(4711, now_ns())
         if self.keepers.failure is not None:
             raise self.keepers.failure
         if self.keepers.ends_at_once:
             self.end(0)
-        return 4711
+        return begun
 
     async def exec(self, exec_id, config, **options):
         if self.keepers.failure is not None:
@@ -340,6 +341,7 @@ async def test_an_exit_before_the_answer_to_the_start(house):
     house.keepers.ends_at_once = True
     await house.containers.start("web")
     assert (container.record.State.Status, container.record.State.ExitCode) == ("exited", 0)
+    assert container.record.State.StartedAt <= container.record.State.FinishedAt
     assert house.actions() == ["start", "die"]
     await house.containers.start("web")
     assert house.actions() == ["start", "die"] * 2
