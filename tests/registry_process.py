@@ -190,6 +190,13 @@ class RegistryProcess:
         return digest_of(data)
 
 
+class Served(RegistryProcess):
+    """The protocol's client, of a registry that somebody else runs."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"

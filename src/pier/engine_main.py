@@ -17,7 +17,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import uvloop
 
@@ -178,6 +178,8 @@ async def _registry(settings: Settings, engine: Engine) -> AsyncIterator[None]:
     # Half a megabyte that few engines need.
     from pier.registry.server import running  # noqa: PLC0415
     from pier.registry.server.engine_shelf import EngineShelf  # noqa: PLC0415
+    from pier.registry.server.engine_store import EngineStore  # noqa: PLC0415
+    from pier.registry.server.store import Store  # noqa: PLC0415
 
     options = running.Settings(
         store="",
@@ -187,10 +189,30 @@ async def _registry(settings: Settings, engine: Engine) -> AsyncIterator[None]:
         tls_key=settings.registry_tls_key,
         access_log=False,
     )
-    async with running.listening(options, EngineShelf(engine.images.store)) as (_, addresses):
+    images = engine.images
+    async with AsyncExitStack() as stack:
+        pushed: Store | None = None
+        shelf: EngineShelf | EngineStore = EngineShelf(images.store)
+        if settings.registry_push:
+            pushed = Store(images.store.root.join("registry"))
+            stack.callback(pushed.close)
+            shelf = EngineStore(
+                images.store, pushed, arrived=images.tell_pushed, remove=images.remove_name
+            )
+        service, addresses = await stack.enter_async_context(running.listening(options, shelf))
         for address in addresses:
             log.info("Registry listen on %s", address)
+        if pushed is not None:
+            keeping = asyncio.create_task(
+                running.keep_house(service, pushed, options, asyncio.Event())
+            )
+            stack.push_async_callback(_cancelled, keeping)
         yield
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _announce(listeners: Listeners) -> None:

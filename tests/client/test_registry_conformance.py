@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from engine_process import EngineProcess
 from registry_process import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     RegistryProcess,
+    Served,
     descriptor,
     digest_of,
     index,
@@ -31,10 +33,20 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 CHUNK = 1024
 
 
-@pytest.fixture(scope="module")
-def registry() -> Iterator[RegistryProcess]:
-    with RegistryProcess() as process:
-        yield process
+@pytest.fixture(scope="module", params=["directory", "engine"])
+def registry(request: pytest.FixtureRequest) -> Iterator[RegistryProcess]:
+    """The registry that stores into a directory, and an engine's own."""
+    if request.param == "directory":
+        with RegistryProcess() as process:
+            yield process
+        return
+    engine = EngineProcess()
+    try:
+        listen = f"unix://{engine.directory}/registry.sock"
+        engine.start("--registry-listen", listen, "--registry-push")
+        yield Served(listen)
+    finally:
+        engine.close()
 
 
 def blob(size: int = 512) -> bytes:

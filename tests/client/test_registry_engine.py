@@ -10,14 +10,7 @@ import pytest
 
 from busybox_image import docker_archive, root_tar
 from engine_process import EngineProcess
-from registry_process import RegistryProcess, digest_of
-
-
-class Served(RegistryProcess):
-    """The protocol's client, of a registry that somebody else runs."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
+from registry_process import Served, digest_of
 
 
 @pytest.fixture(scope="module")

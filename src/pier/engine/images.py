@@ -262,6 +262,15 @@ class Images:
         attributes = {**labels, "name": reference.familiar_name}
         self._services.events.publish("image", action, reference.familiar, attributes)
 
+    def tell_pushed(self, image: Image, reference: Reference) -> None:
+        """Publish, from a thread, that an image was pushed to the engine's own registry."""
+        self._loop.call_soon_threadsafe(self.tell_transfer, image.id, "pull", reference)
+
+    def remove_name(self, name: str) -> None:
+        """As `remove`, from a thread: a client of the engine's own registry wants it."""
+        work = self.remove(name, force=False, noprune=False)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
     def _tell_later(self, image: Image, action: str) -> None:
         """As `_tell`, from a thread."""
         name = image.references[0].familiar if image.references else image.id

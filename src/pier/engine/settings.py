@@ -74,8 +74,9 @@ class Settings(Struct, frozen=True):
         "/etc/docker/plugins",
         "/usr/lib/docker/plugins",
     )
-    # The engine's images, to be pulled by others: see registry/server/engine_shelf.py.
+    # The engine's images, to be pulled by others, and pushed: registry/server/engine_shelf.py, _store.py.
     registry_listen: tuple[str, ...] = ()
+    registry_push: bool = False
     registry_htpasswd: str = ""
     registry_tls_cert: str = ""
     registry_tls_key: str = ""
@@ -172,7 +173,7 @@ def _settings(values: dict[str, Value]) -> Settings:
     if "exec_root" in clean and "pidfile" not in clean:
         # Engines side by side differ in their exec root at least: none takes another's pidfile.
         clean["pidfile"] = os.path.join(clean["exec_root"], "pierd.pid")
-    for field in ("registry_htpasswd", "registry_tls_cert", "registry_tls_key"):
+    for field in ("registry_htpasswd", "registry_push", "registry_tls_cert", "registry_tls_key"):
         if clean.get(field) and not clean.get("registry_listen"):
             raise InvalidParameter(f"{field.replace('_', '-')} needs registry-listen")
     settle_tls(clean)

@@ -33,7 +33,7 @@ OPTIONS = (
         "registry-htpasswd",
         "registry_htpasswd",
         "string",
-        "Who may pull, an htpasswd file with bcrypt hashes",
+        "Who may pull, and push, an htpasswd file with bcrypt hashes",
     ),
     Option(
         "registry-listen",
@@ -41,7 +41,11 @@ OPTIONS = (
         "registry-listen",
         "registry_listen",
         "list",
-        "Serve the images, read-only, as a registry at HOST:PORT",
+        "Serve the images as a registry at HOST:PORT",
+    ),
+    Option(
+        *("registry-push", "", "registry-push", "registry_push", "bool"),
+        "Let others push images to that registry, and delete them",
     ),
     Option(
         "registry-tls-cert",

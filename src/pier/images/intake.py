@@ -185,6 +185,10 @@ class Intake:
         self._blobs[blob.digest] = blob
         self._unpack(blob.digest)
 
+    def keep(self, blob: Received) -> None:
+        """Take in a blob that needs no unpacking: a document, or a layer known by another blob."""
+        self._blobs.setdefault(blob.digest, blob)
+
     def __contains__(self, digest: Digest) -> bool:
         return digest in self._blobs
 

@@ -6,6 +6,7 @@ single-threaded keepers): this call may take seconds, and pierd's loop must go o
 
 import ctypes
 import os
+from contextlib import suppress
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syncfs = _libc.syncfs
@@ -27,6 +28,18 @@ def fsync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def link_durably(path: str, name: str) -> None:
+    """Give a file a further name, its bytes first; that the name is there already is fine."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+        with suppress(FileExistsError):
+            os.link(path, name)
+    finally:
+        os.close(fd)
+    fsync_directory(os.path.dirname(name))
 
 
 def boot_id() -> str:

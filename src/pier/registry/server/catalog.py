@@ -220,6 +220,49 @@ class Catalog:
             found = db.execute("DELETE FROM tags WHERE repository = ? AND tag = ?", (name, tag))
             return found.rowcount > 0
 
+    # For a store beside an engine: see engine_store.py
+
+    def lacks(self, name: str, digests: Iterable[Digest]) -> list[Digest]:
+        """Return what a repository has neither as a blob nor as a manifest. For any thread."""
+        with self._lock:
+            known = {
+                str(row[0])
+                for row in self._writer.execute(
+                    "SELECT digest FROM blobs WHERE repository = ? UNION "
+                    "SELECT digest FROM manifests WHERE repository = ?",
+                    (name, name),
+                )
+            }
+        return [digest for digest in digests if digest not in known]
+
+    def give_up(
+        self, name: str, tags: Sequence[str], manifests: Iterable[Digest], blobs: Iterable[Digest]
+    ) -> None:
+        """Forget what another store has now: but for what else is tagged, or named, in here.
+
+        `manifests` come before those that they name.
+        """
+        free = "AND NOT EXISTS (SELECT 1 FROM named n WHERE n.repository = ?1 AND n.digest = ?2)"
+        with self._transaction() as db:
+            db.executemany(
+                "DELETE FROM tags WHERE repository = ? AND tag = ?", [(name, tag) for tag in tags]
+            )
+            db.executemany(
+                f"DELETE FROM manifests WHERE repository = ?1 AND digest = ?2 {free} "  # noqa: S608
+                "AND NOT EXISTS (SELECT 1 FROM tags WHERE repository = ?1 AND digest = ?2)",
+                [(name, digest) for digest in manifests],
+            )
+            db.executemany(
+                f"DELETE FROM blobs WHERE repository = ?1 AND digest = ?2 {free}",  # noqa: S608
+                [(name, digest) for digest in blobs],
+            )
+            db.execute(
+                "DELETE FROM repositories WHERE name = ?1 "
+                "AND NOT EXISTS (SELECT 1 FROM blobs WHERE repository = ?1) "
+                "AND NOT EXISTS (SELECT 1 FROM manifests WHERE repository = ?1)",
+                (name,),
+            )
+
     # Collecting: see collect.py
 
     def drop_untagged(self, before_s: int) -> int:

@@ -1,40 +1,55 @@
-"""An engine's images as a registry's content, to be pulled: nothing is copied, nothing can be pushed.
+"""An engine's images as a registry's content, to be pulled: nothing is copied.
 
 The engine's `team/app:v1` is tag v1 of the repository `team/app`, as its users write it; images
 whose names have a registry with a port (`localhost:5000/app`) have no name here. An image gives out
-the manifest it came with while all that names is here, else one made of its config and layers,
-which is the same each time.
+its index while all that this names is here, else the manifest it came with, else one made of its
+config and layers, which is the same each time.
 """
 
+import threading
 from collections.abc import Iterable
 
 import msgspec
 
-from pier.errors import NotFound
+from pier.errors import InvalidParameter, NotFound
 from pier.images.image import Image
 from pier.images.manifests import encode_manifest, make_manifest
 from pier.images.store import ImageStore
 from pier.model.digest import Digest, digest_of
-from pier.model.oci import OCI_MANIFEST, Descriptor, decode_manifest
+from pier.model.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, decode_index, decode_manifest
+from pier.model.reference import parse_reference
 from pier.registry.server.catalog import Entry
 from pier.registry.server.paths import MAX_NAME, NAME
 
 
-class _Offer(msgspec.Struct, frozen=True):
-    """What an image is pulled by. `blobs` are those its manifest names."""
+class Offer(msgspec.Struct, frozen=True):
+    """A manifest or index that is given out. `blobs` are those that it names itself."""
 
     entry: Entry
     data: bytes
-    blobs: frozenset[Digest]
+    blobs: frozenset[Digest] = frozenset()
+
+
+def familiar(name: str) -> str:
+    """Return a repository's name as the engine's users write it: `library/app` is `app`.
+
+    "" for what is no name of an image.
+    """
+    try:
+        reference = parse_reference(name)
+    except InvalidParameter:
+        return ""
+    return "" if reference.digest or reference.tag else reference.familiar_name
 
 
 class EngineShelf:
-    """Asked by one thread, pierd's loop, but for `read`."""
+    """For any thread."""
 
     def __init__(self, images: ImageStore) -> None:
         self._images = images
-        # By image, manifest and layers' blobs: what is said of these cannot change.
-        self._offers: dict[tuple[str, ...], _Offer] = {}
+        self._lock = threading.Lock()
+        # By what is said of an image: that cannot change. The first of each is what tags mean.
+        self._offers: dict[tuple[str, ...], tuple[Offer, ...]] = {}
 
     @property
     def catalog(self) -> "EngineShelf":
@@ -43,25 +58,45 @@ class EngineShelf:
     # What is there
 
     def has_repository(self, name: str) -> bool:
-        return name in self._names()
+        return familiar(name) in self._names()
 
     def repositories(self, after: str, limit: int) -> list[str]:
-        return _slice(self._names(), after, limit)
+        return page(self._names(), after, limit)
 
     def tags(self, name: str, after: str, limit: int) -> list[str]:
-        return _slice(self._names().get(name, {}), after, limit)
+        return page(self._tags(name), after, limit)
 
     def by_tag(self, name: str, tag: str) -> Entry | None:
-        image = self._names().get(name, {}).get(tag)
-        return self._offer(image).entry if image else None
+        image = self._tags(name).get(tag)
+        return self._offers_of(image)[0].entry if image else None
 
     def by_digest(self, name: str, digest: Digest) -> Entry | None:
-        offers = (self._offer(image) for image in self._names().get(name, {}).values())
-        return next((offer.entry for offer in offers if offer.entry.digest == digest), None)
+        offer = self.offer(name, digest)
+        return offer.entry if offer else None
+
+    def offer(self, name: str, digest: Digest) -> Offer | None:
+        """Return what a repository has of this digest."""
+        images = self._tags(name).values()
+        offers = (offer for image in images for offer in self._offers_of(image))
+        return next((offer for offer in offers if offer.entry.digest == digest), None)
+
+    def tags_of(self, name: str, digest: Digest) -> list[str]:
+        """Return the tags that lead to a manifest, itself or by an index."""
+        return [
+            tag
+            for tag, image in self._tags(name).items()
+            if any(offer.entry.digest == digest for offer in self._offers_of(image))
+        ]
 
     def has_blob(self, name: str, digest: Digest) -> bool:
-        images = self._names().get(name, {}).values()
-        return any(digest in self._offer(image).blobs for image in images)
+        return any(self._names_blob(image, digest) for image in self._tags(name).values())
+
+    def any_has_blob(self, digest: Digest) -> bool:
+        return any(
+            self._names_blob(image, digest)
+            for tags in self._names().values()
+            for image in tags.values()
+        )
 
     def referrers(self, name: str, subject: Digest, artifact_type: str) -> list[Descriptor]:
         """An engine keeps images only."""
@@ -77,10 +112,15 @@ class EngineShelf:
 
     def read(self, digest: Digest) -> bytes:
         """Return a manifest. Raises FileNotFoundError when its image went."""
-        for offer in list(self._offers.values()):
-            if offer.entry.digest == digest:
-                return offer.data
+        with self._lock:
+            for offers in self._offers.values():
+                for offer in offers:
+                    if offer.entry.digest == digest:
+                        return offer.data
         raise FileNotFoundError(2, "no such file or directory", digest)
+
+    def _tags(self, name: str) -> dict[str, Image]:
+        return self._names().get(familiar(name), {})
 
     def _names(self) -> dict[str, dict[str, Image]]:
         """Repository → tag → image."""
@@ -92,38 +132,67 @@ class EngineShelf:
                     names.setdefault(name, {})[reference.tag] = image
         return names
 
-    def _offer(self, image: Image) -> _Offer:
-        layers = map(self._images.layers.get, image.chain_ids)
-        key = (image.id, image.manifest, *(layer.blob for layer in layers if layer is not None))
-        offer = self._offers.get(key)
-        if offer is None:
-            if len(self._offers) > 2 * self._images.count() + 16:
-                self._offers.clear()
-            offer = self._offers[key] = self._original(image) or self._made(image)
-        return offer
+    def _names_blob(self, image: Image, digest: Digest) -> bool:
+        return any(digest in offer.blobs for offer in self._offers_of(image))
 
-    def _original(self, image: Image) -> _Offer | None:
+    def _offers_of(self, image: Image) -> tuple[Offer, ...]:
+        layers = map(self._images.layers.get, image.chain_ids)
+        platforms = (i.id for i in self._images.platforms_of(image)) if image.index else ()
+        key = (
+            *(image.id, image.manifest, image.index, *platforms),
+            *(layer.blob for layer in layers if layer is not None),
+        )
+        with self._lock:
+            found = self._offers.get(key)
+        if found is None:
+            own = self._original(image) or self._made(image)
+            found = (*self._whole_index(image), own)
+            with self._lock:
+                if len(self._offers) > 2 * self._images.count() + 16:
+                    self._offers.clear()
+                self._offers[key] = found
+        return found
+
+    def _whole_index(self, image: Image) -> tuple[Offer, ...]:
+        """The index that the image was chosen from and its manifests, () when some are not here."""
+        if not image.index:
+            return ()
+        try:
+            data = self._images.blobs.read(Digest(image.index))
+            index = decode_index(data)
+            children = [self._kept(Digest(entry.digest)) for entry in index.manifests]
+        except (NotFound, InvalidParameter):
+            return ()
+        entry = Entry(Digest(image.index), index.mediaType or OCI_INDEX, len(data))
+        whole = tuple(child for child in children if child is not None)
+        return (Offer(entry, data), *whole) if len(whole) == len(children) else ()
+
+    def _original(self, image: Image) -> Offer | None:
         """The manifest that the image came with, None when something of it is not here."""
         if not image.manifest:
             return None
-        digest = Digest(image.manifest)
         try:
-            data = self._images.blobs.read(digest)
+            return self._kept(Digest(image.manifest))
         except NotFound:
             return None
+
+    def _kept(self, digest: Digest) -> Offer | None:
+        """A manifest that was kept. None when a blob of it was not; raises NotFound, InvalidParameter."""
+        data = self._images.blobs.read(digest)
         manifest = decode_manifest(data)
         blobs = frozenset(Digest(d.digest) for d in (manifest.config, *manifest.layers))
         if not all(self._images.blobs.exists(blob) for blob in blobs):
             return None
-        return _Offer(Entry(digest, manifest.mediaType or OCI_MANIFEST, len(data)), data, blobs)
+        return Offer(Entry(digest, manifest.mediaType or OCI_MANIFEST, len(data)), data, blobs)
 
-    def _made(self, image: Image) -> _Offer:
+    def _made(self, image: Image) -> Offer:
         manifest = make_manifest(self._images, image)
         data = encode_manifest(manifest)
         blobs = frozenset(Digest(d.digest) for d in (manifest.config, *manifest.layers))
-        return _Offer(Entry(digest_of(data), OCI_MANIFEST, len(data)), data, blobs)
+        return Offer(Entry(digest_of(data), OCI_MANIFEST, len(data)), data, blobs)
 
 
-def _slice(names: Iterable[str], after: str, limit: int) -> list[str]:
-    found = sorted(name for name in names if name > after)
+def page(names: Iterable[str], after: str, limit: int) -> list[str]:
+    """Return at most `limit` names that come after `after`, in order; -1 is no limit."""
+    found = sorted({name for name in names if name > after})
     return found if limit < 0 else found[:limit]

@@ -55,7 +55,7 @@ async def serve(settings: Settings, ready: Callable[[list[str]], None]) -> None:
         async with listening(settings, store) as (service, addresses):
             ready(addresses)
             async with asyncio.TaskGroup() as tasks:
-                housekeeping = tasks.create_task(_keep_house(service, settings, collect_now))
+                housekeeping = tasks.create_task(keep_house(service, store, settings, collect_now))
                 await stop.wait()
                 housekeeping.cancel()
     finally:
@@ -104,10 +104,12 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     return stop, collect_now
 
 
-async def _keep_house(service: Service, settings: Settings, now: asyncio.Event) -> None:
-    """Collect at the start, then every so often and whenever SIGHUP asks."""
+async def keep_house(
+    service: Service, store: Store, settings: Settings, now: asyncio.Event
+) -> None:
+    """Collect at the start, then every so often and whenever `now` is set; until cancelled."""
     while True:
-        await _collect(service, settings)
+        await _collect(service, store, settings)
         now.clear()
         try:
             await asyncio.wait_for(now.wait(), settings.collect_every_s)
@@ -115,12 +117,12 @@ async def _keep_house(service: Service, settings: Settings, now: asyncio.Event) 
             continue
 
 
-async def _collect(service: Service, settings: Settings) -> None:
+async def _collect(service: Service, store: Store, settings: Settings) -> None:
     if settings.rules.read_only:
         return
     try:
         done: Collected = await service.start(
-            collect, service.store, age_s=settings.keep_s, untagged=settings.untagged
+            collect, store, age_s=settings.keep_s, untagged=settings.untagged
         )
     except OSError as exc:
         log.warning("collection: %s", exc)

@@ -1,10 +1,10 @@
 """What every handler has at hand: the store, the server's rules, and threads for what blocks."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from aiohttp import web
 from msgspec import Struct
@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from pier.model.digest import Digest
 from pier.model.oci import Descriptor
 from pier.registry.server.catalog import Entry
+from pier.registry.server.documents import Document
 from pier.registry.server.paths import Endpoint
-from pier.registry.server.store import Store
+from pier.registry.server.uploads import Upload, Uploads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,8 +47,20 @@ class Directory(Protocol):
     def referrers(self, name: str, subject: Digest, artifact_type: str) -> list[Descriptor]: ...
 
 
+class Ledger(Directory, Protocol):
+    """What is changed of a catalog; all but `any_has_blob` block, and are for any thread."""
+
+    def any_has_blob(self, digest: Digest) -> bool: ...
+
+    def unlink(self, name: str, digest: Digest) -> bool: ...
+
+    def delete_manifest(self, name: str, digest: Digest) -> bool: ...
+
+    def delete_tag(self, name: str, tag: str) -> bool: ...
+
+
 class Shelf(Protocol):
-    """What is read of a store: a directory's (`store.Store`), or an engine's (`shelf`)."""
+    """What is read of a store: a directory's, or an engine's (`engine_shelf`)."""
 
     @property
     def catalog(self) -> Directory: ...
@@ -59,24 +72,44 @@ class Shelf(Protocol):
     def read(self, digest: Digest) -> bytes: ...
 
 
+@runtime_checkable
+class Writable(Protocol):
+    """A shelf to be pushed to: `store.Store`, or an engine's (`engine_store`)."""
+
+    uploads: Uploads
+
+    @property
+    def catalog(self) -> Ledger: ...
+
+    def finish(self, upload: Upload, repository: str, digest: Digest) -> None: ...
+
+    def mount(self, repository: str, digest: Digest) -> bool: ...
+
+    def put_manifest(
+        self, repository: str, digest: Digest, data: bytes, document: Document, tags: Sequence[str]
+    ) -> None: ...
+
+
 class Service:
     """One registry. `close` waits for what its threads are doing.
 
-    What only reads uses `shelf`. A shelf that is no store is read-only, whatever the rules say.
+    What only reads uses `shelf`. One that is not to be written to is read-only, whatever the rules
+    say.
     """
 
     def __init__(self, shelf: Shelf, rules: Rules) -> None:
         self.shelf = shelf
-        self.rules = rules if isinstance(shelf, Store) else replace(rules, read_only=True)
+        self._store = shelf if isinstance(shelf, Writable) else None
+        self.rules = rules if self._store is not None else replace(rules, read_only=True)
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="registry")
         # One request at a time may write to an upload: the lock lives as long as somebody waits.
         self.writing: dict[str, asyncio.Lock] = {}
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Writable:
         """What is written to; asked for by nobody while the rules say read-only."""
-        assert isinstance(self.shelf, Store)
-        return self.shelf
+        assert self._store is not None
+        return self._store
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -23,7 +23,7 @@ from pier.registry.server.catalog import Catalog
 from pier.registry.server.documents import Document
 from pier.registry.server.uploads import Upload, Uploads
 from pier.storage.directory import check_version, take_lock
-from pier.storage.sync import fsync_directory
+from pier.storage.sync import fsync_directory, link_durably
 
 VERSION = "1"
 
@@ -86,6 +86,13 @@ class Store:
             self.catalog.link(repository, digest)
             return True
 
+    def take_in(self, path: str, repository: str, digest: Digest) -> None:
+        """Link a file of this digest, which others may have as well. Raises FileNotFoundError."""
+        with self._pinned(digest):
+            if not self.has_bytes(digest):
+                link_durably(path, self.blob_path(digest))
+            self.catalog.link(repository, digest)
+
     def put_manifest(
         self, repository: str, digest: Digest, data: bytes, document: Document, tags: Sequence[str]
     ) -> None:
@@ -110,8 +117,11 @@ class Store:
             if self._pins[digest] or self.catalog.is_needed(digest):
                 return 0
             path = self.blob_path(digest)
-            size = os.stat(path).st_size
-            os.unlink(path)
+            try:
+                size = os.stat(path).st_size
+                os.unlink(path)
+            except FileNotFoundError:  # somebody else removed it just now
+                return 0
             return size
 
     def all_digests(self) -> Iterator[Digest]:
