@@ -2,6 +2,7 @@
 
 from pier.cli import kinds, session, terminal
 from pier.cli.command import Command
+from pier.cli.config_file import detach_keys
 from pier.cli.errors import Exit, Failure
 from pier.cli.flags import Flag
 from pier.cli.http import quote
@@ -26,7 +27,7 @@ def _attach(context: "Context", options: "Options") -> None:
     tty = bool(container["Config"].get("Tty"))
     stdin = bool(container["Config"].get("OpenStdin")) and not options.on("no-stdin")
     session.check_tty(stdin=stdin, tty=tty)
-    keys = options.text("detach-keys")
+    keys = detach_keys(options)
     if options.on("sig-proxy") and not tty:
         session.forward_signals(client, container["Id"])
     query = session.attach_query(stdin=stdin, stdout=True, stderr=True, keys=keys)

@@ -9,6 +9,7 @@ import sys
 from pier.cli import kinds
 from pier.cli.build_context import body_of, is_remote
 from pier.cli.command import Command
+from pier.cli.config_file import proxies
 from pier.cli.errors import Exit, Failure
 from pier.cli.flags import Flag
 
@@ -41,7 +42,7 @@ def _build(context: "Context", options: "Options") -> None:
         raise Failure(f'invalid call "{call}"')
     quiet = options.on("quiet") or progress == "quiet"
     sources, outputs = Sources(), Outputs(options)
-    query = _query(options, outputs) | _own(options, sources)
+    query = _query(options, outputs, context.client.host) | _own(options, sources)
     query["pier.call"] = {"build": None, "lint": "check"}.get(call, call)
     body, content_type = None, ""
     source = options.args[0]
@@ -167,7 +168,7 @@ def _json(value: "Any") -> "str | None":
     return json.dumps(value) if value else None
 
 
-def _query(options: "Options", outputs: "Outputs") -> "dict[str, Any]":
+def _query(options: "Options", outputs: "Outputs", host: str) -> "dict[str, Any]":
     """Docker's parameters of POST /build, and those that Pier's engine reads in the same way."""
     arguments = {}
     for text in options.list("build-arg"):
@@ -178,7 +179,7 @@ def _query(options: "Options", outputs: "Outputs") -> "dict[str, Any]":
     return {
         "t": options.list("tag") or None,
         "target": options.text("target") or None,
-        "buildargs": _json(arguments),
+        "buildargs": _json(arguments | proxies(host, arguments)),
         "labels": _json(labels),
         "cachefrom": _json(_caches(options.list("cache-from"))),
         "cacheto": _json(_caches(options.list("cache-to"))),
@@ -186,7 +187,7 @@ def _query(options: "Options", outputs: "Outputs") -> "dict[str, Any]":
         "pull": options.on("pull") or None,
         "rm": options.on("rm"),
         "forcerm": options.on("force-rm") or None,
-        "platform": ",".join(options.list("platform")) or None,
+        "platform": ",".join(options.list("platform")) or os.environ.get("DOCKER_DEFAULT_PLATFORM"),
         "networkmode": options.text("network") or None,
         "extrahosts": options.list("add-host") or None,
         "shmsize": options.number("shm-size") or None,

@@ -159,7 +159,9 @@ _GLOBAL_OPTIONS = (
     "Global Options:\n"
     "      --config string      Location of client config files\n"
     "  -c, --context string     Name of the context to use to connect to the daemon\n"
+    "  -D, --debug              Tell every request and its answer's status\n"
     "  -H, --host list          Daemon socket to connect to\n"
+    '  -l, --log-level string   "debug" is --debug; "info", "warn", "error" and "fatal" say less\n'
     "      --tls                Use TLS; implied by --tlsverify\n"
     "      --tlscacert string   Trust certs signed only by this CA\n"
     "      --tlscert string     Path to TLS certificate file\n"

@@ -25,11 +25,17 @@ class Context:
     """What a command gets besides its options: the way to the engine, opened on first use."""
 
     def __init__(
-        self, hosts: "list[str]", context: str = "", tls: "dict[str, Any] | None" = None
+        self,
+        hosts: "list[str]",
+        context: str = "",
+        tls: "dict[str, Any] | None" = None,
+        *,
+        debug: bool = False,
     ) -> None:
         self.hosts = hosts
         self.context = context
         self._tls = tls
+        self._debug = debug
         self._client: Client | None = None
 
     @property
@@ -38,6 +44,7 @@ class Context:
             from pier.cli.engine import open_client
 
             self._client = open_client(self.hosts, self.context, self._tls)
+            self._client.debug = self._debug
         return self._client
 
 

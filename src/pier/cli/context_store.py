@@ -13,7 +13,7 @@ import json
 import os
 import re
 
-from pier.cli import credentials
+from pier.cli import config_file
 from pier.cli.errors import Failure
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+", re.ASCII)
 
 
 def directory() -> str:
-    return os.path.join(os.path.dirname(credentials.config_path()), "contexts")
+    return os.path.join(os.path.dirname(config_file.path()), "contexts")
 
 
 def _key(name: str) -> str:
@@ -117,7 +117,7 @@ def remove(name: str) -> None:
 def current() -> str:
     """The context that is in use when neither flag nor variable names one."""
     try:
-        with open(credentials.config_path(), encoding="utf-8") as file:
+        with open(config_file.path(), encoding="utf-8") as file:
             return str(json.load(file).get("currentContext") or DEFAULT)
     except (OSError, ValueError, AttributeError):
         return DEFAULT
@@ -125,7 +125,7 @@ def current() -> str:
 
 def use(name: str) -> None:
     """Write the current context into docker's config.json; everything else in it stays."""
-    path = credentials.config_path()
+    path = config_file.path()
     try:
         with open(path, encoding="utf-8") as file:
             config: dict[str, Any] = json.load(file)

@@ -4,6 +4,7 @@ import os
 import sys
 
 from pier.cli.command import Command
+from pier.cli.config_file import platform, proxies
 from pier.cli.create_body import create_body
 from pier.cli.create_flags import CREATE_FLAGS
 from pier.cli.errors import ApiError, Failure
@@ -44,7 +45,7 @@ def create_container(client: "Client", options: "Options", body: "dict[str, Any]
 
     Prints warnings, writes the --cidfile. Raises Failure.
     """
-    image, platform = body["Image"], options.text("platform")
+    image, wanted = body["Image"], platform(options)
     cid_path = options.text("cidfile")
     if cid_path and os.path.exists(cid_path):
         raise Failure(
@@ -54,8 +55,11 @@ def create_container(client: "Client", options: "Options", body: "dict[str, Any]
     _check_image(image)
     quiet = options.on("quiet")
     if options.text("pull") == "always":
-        pull(client, image, platform=platform, quiet=quiet)
-    query = {"name": options.text("name") or None, "platform": platform or None}
+        pull(client, image, platform=wanted, quiet=quiet)
+    query = {"name": options.text("name") or None, "platform": wanted or None}
+    named = {text.partition("=")[0]: text for text in options.list("env")}
+    if variables := proxies(client.host, named):
+        body["Env"] = [*(body["Env"] or ()), *(f"{k}={v}" for k, v in variables.items())]
     try:
         answer = client.post("/containers/create", query, body=body).json()
     except ApiError as error:
@@ -64,7 +68,7 @@ def create_container(client: "Client", options: "Options", body: "dict[str, Any]
             raise
         if not quiet:
             sys.stderr.write(f"Unable to find image '{familiar(image)}' locally\n")
-        pull(client, image, platform=platform, quiet=quiet)
+        pull(client, image, platform=wanted, quiet=quiet)
         answer = client.post("/containers/create", query, body=body).json()
     for warning in answer.get("Warnings") or ():
         sys.stderr.write(f"WARNING: {warning}\n")

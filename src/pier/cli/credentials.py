@@ -9,6 +9,7 @@ JSON, and takes the server on stdin (github.com/docker/docker-credential-helpers
 
 import os
 
+from pier.cli import config_file
 from pier.cli.errors import Failure
 
 TYPE_CHECKING = False
@@ -40,11 +41,6 @@ def header(server: str) -> "dict[str, str]":
     known = load(server)
     document = json.dumps(known, separators=(",", ":")).encode()
     return {"X-Registry-Auth": base64.urlsafe_b64encode(document).decode()}
-
-
-def config_path() -> str:
-    directory = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
-    return os.path.join(directory, "config.json")
 
 
 def servers() -> "list[str]":
@@ -90,7 +86,7 @@ def store(server: str, fields: "dict[str, str]") -> str:
         entry["identitytoken"] = token
     config.setdefault("auths", {})[server] = entry
     _write(config)
-    return config_path()
+    return config_file.path()
 
 
 def erase(server: str) -> bool:
@@ -113,7 +109,7 @@ def erase(server: str) -> bool:
 def _read() -> "dict[str, Any]":
     import json
 
-    path = config_path()
+    path = config_file.path()
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
@@ -128,7 +124,7 @@ def _write(config: "dict[str, Any]") -> None:
     """Replace the file at once, with what pier does not know of it unchanged, for its owner alone."""
     import json
 
-    path = os.path.realpath(config_path())
+    path = os.path.realpath(config_file.path())
     temporary = f"{path}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

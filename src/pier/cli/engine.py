@@ -9,6 +9,7 @@ an engine is started: an address that somebody gave is somebody's to serve.
 import os
 import sys
 
+from pier.cli import config_file
 from pier.cli.errors import Failure, NoEngine
 from pier.cli.http import API_VERSION, Client
 
@@ -46,6 +47,12 @@ def open_client(hosts: list[str], context: str = "", tls: "dict[str, Any] | None
     `hosts` are the values of -H, `context` that of -c, `tls` what --tls* say. Raises NoEngine;
     Failure for an address that is none of ours or an engine that does not come up.
     """
+    client = _client(hosts, context, tls)
+    client.headers = config_file.headers()
+    return client
+
+
+def _client(hosts: list[str], context: str, tls: "dict[str, Any] | None") -> Client:
     version = os.environ.get("DOCKER_API_VERSION", "").lstrip("v") or API_VERSION
     if context or _may_have_context():
         from pier.cli import context_store
@@ -70,14 +77,7 @@ def open_client(hosts: list[str], context: str = "", tls: "dict[str, Any] | None
 
 def _may_have_context() -> bool:
     """Whether to look closer, told without what that takes: most have no context."""
-    if os.environ.get("DOCKER_CONTEXT"):
-        return True
-    directory = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-    try:
-        with open(directory + "/config.json", "rb") as file:
-            return b'"currentContext"' in file.read()
-    except OSError:
-        return False
+    return bool(os.environ.get("DOCKER_CONTEXT") or config_file.setting("currentContext"))
 
 
 def _of_context(name: str, version: str) -> Client:

@@ -2,6 +2,7 @@
 
 from pier.cli import kinds, session, terminal
 from pier.cli.command import Command
+from pier.cli.config_file import detach_keys
 from pier.cli.create_body import environment
 from pier.cli.errors import Exit, Failure
 from pier.cli.flags import Flag
@@ -36,9 +37,7 @@ def _exec(context: "Context", options: "Options") -> None:
     if tty:
         session.follow_window(client, path)
     try:
-        session.pump(
-            connection, tty=tty, stdin=body["AttachStdin"], keys=options.text("detach-keys")
-        )
+        session.pump(connection, tty=tty, stdin=body["AttachStdin"], keys=detach_keys(options))
     except Detached:
         raise Failure("read escape sequence") from None
     finally:
@@ -60,7 +59,7 @@ def _body(options: "Options") -> "dict[str, Any]":
         "AttachStdout": not detach,
         "AttachStderr": not detach,
         "Detach": detach,
-        "DetachKeys": options.text("detach-keys"),
+        "DetachKeys": detach_keys(options),
         "Env": env or None,
         "WorkingDir": options.text("workdir"),
         "Cmd": options.args[1:],

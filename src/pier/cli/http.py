@@ -183,6 +183,8 @@ class Client:
         self.path = path
         self.host = host
         self.api_version = api_version
+        self.headers: dict[str, str] = {}  # sent with every request
+        self.debug = False  # tell every request and its answer's status on stderr
         self._idle: Connection | None = None
 
     def connect(self) -> Connection:
@@ -196,6 +198,11 @@ class Client:
 
     def fresh(self) -> "Client":
         """Another client of the same engine: signal handlers need connections of their own."""
+        other = self._another()
+        other.headers, other.debug = self.headers, self.debug
+        return other
+
+    def _another(self) -> "Client":
         return Client(self.path, self.host, self.api_version)
 
     def dial(self) -> Connection:
@@ -256,6 +263,10 @@ class Client:
             if isinstance(error, Failure):
                 raise
             raise Failure("error during connect: the engine closed the connection: EOF") from None
+        if self.debug:
+            import sys
+
+            sys.stderr.write(f"DEBUG {method} {path}{query_string(query)}: {response.status}\n")
         if response.status >= 400:
             raise ApiError(response.status, _message(response))
         return response
@@ -285,7 +296,8 @@ class Client:
             lines += ["Transfer-Encoding: chunked", f"Content-Type: {content_type}"]
         elif method == "POST":
             lines.append("Content-Length: 0")
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        every = {**self.headers, **(headers or {})}
+        lines += [f"{name}: {value}" for name, value in every.items()]
         return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
     def get(self, path: str, query: "dict[str, Any] | None" = None) -> Response:

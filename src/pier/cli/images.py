@@ -2,6 +2,7 @@
 
 from pier.cli import kinds
 from pier.cli.command import Command
+from pier.cli.config_file import list_format
 from pier.cli.errors import Exit, Failure
 from pier.cli.flags import Flag
 from pier.cli.formats import FILTER, TABLE_FORMAT, filters
@@ -57,7 +58,7 @@ def _images(context: "Context", options: "Options") -> None:
     if options.on("tree"):
         _tree(context, options)
         return
-    source = _IMAGES.source(options.text("format"), quiet=options.on("quiet"))
+    source = _IMAGES.source(list_format(options, "imagesFormat"), quiet=options.on("quiet"))
     if options.on("digests") and source == "table " + _IMAGES.default:
         source = _WITH_DIGESTS
     _IMAGES.check(source)

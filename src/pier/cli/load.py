@@ -4,6 +4,7 @@ import sys
 
 from pier.cli import kinds
 from pier.cli.command import Command
+from pier.cli.config_file import platform
 from pier.cli.errors import Failure
 from pier.cli.flags import Flag
 from pier.cli.images import platform_json
@@ -49,7 +50,7 @@ def _import(context: "Context", options: "Options") -> None:
         "repo": repository[0] if repository else None,
         "message": options.text("message") or None,
         "changes": options.list("change") or None,
-        "platform": options.text("platform") or None,
+        "platform": platform(options) or None,
     }
     if source == "-":
         body = sys.stdin.buffer

@@ -8,6 +8,8 @@ import sys
 
 from pier.cli.errors import Exit, Failure
 
+_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
+
 
 def main() -> int:
     """Run `sys.argv`; the process's exit status."""
@@ -47,6 +49,8 @@ def _run(argv: list[str]) -> None:
         flags.Flag("host", LIST, "", short="H"),
         flags.Flag("context", STRING, "", short="c"),
         flags.Flag("config", STRING, ""),
+        flags.Flag("debug", BOOL, "", short="D"),
+        flags.Flag("log-level", STRING, "", short="l", default="info"),
         flags.Flag("tls", BOOL, ""),
         flags.Flag("tlsverify", BOOL, ""),
         flags.Flag("tlscacert", STRING, ""),
@@ -79,7 +83,11 @@ def _run(argv: list[str]) -> None:
             "on": options.on("tls"),
             "verify": options.on("tlsverify"),
         }
-        context = Context(options.list("host"), options.text("context"), tls)
+        level = options.text("log-level")
+        if level.lower() not in _LEVELS:
+            raise Failure(f"Unable to parse logging level: {level}")
+        debug = options.on("debug") or level.lower() in ("trace", "debug")
+        context = Context(options.list("host"), options.text("context"), tls, debug=debug)
         catalogue.run(context, options.args)
 
 

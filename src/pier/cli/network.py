@@ -2,6 +2,7 @@
 
 from pier.cli import kinds
 from pier.cli.command import Command, each
+from pier.cli.config_file import list_format
 from pier.cli.errors import Failure
 from pier.cli.flags import Flag
 from pier.cli.formats import FILTER, TABLE_FORMAT, filters
@@ -36,7 +37,7 @@ _WARNING = "WARNING! This will remove all custom networks not used by at least o
 
 
 def _list(context: "Context", options: "Options") -> None:
-    source = _NETWORKS.source(options.text("format"), quiet=options.on("quiet"))
+    source = _NETWORKS.source(list_format(options, "networksFormat"), quiet=options.on("quiet"))
     _NETWORKS.check(source)
     found = context.client.get("/networks", {"filters": filters(options)}).json()
     networks = sorted(found, key=lambda network: network["Name"])

@@ -4,6 +4,7 @@ import sys
 
 from pier.cli import kinds
 from pier.cli.command import Command
+from pier.cli.config_file import list_format
 from pier.cli.flags import Flag
 from pier.cli.formats import FILTER, TABLE_FORMAT, filters
 from pier.cli.tables import Listing, ellipsis, short_id
@@ -41,7 +42,8 @@ _LISTING = Listing(
 
 
 def _ps(context: "Context", options: "Options") -> None:
-    size, quiet, given = options.on("size"), options.on("quiet"), options.text("format")
+    size, quiet = options.on("size"), options.on("quiet")
+    given = list_format(options, "psFormat")
     if quiet and given:
         sys.stderr.write(
             "WARNING: Ignoring custom format, because both --format and --quiet are set.\n"

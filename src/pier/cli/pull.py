@@ -4,6 +4,7 @@ import sys
 
 from pier.cli import kinds
 from pier.cli.command import Command
+from pier.cli.config_file import platform
 from pier.cli.errors import Failure
 from pier.cli.flags import Flag
 
@@ -84,9 +85,9 @@ def _pull_command(context: "Context", options: "Options") -> None:
     elif familiar(name) != name and not quiet:
         sys.stdout.write(f"Using default tag: {tag}\n")
         sys.stdout.flush()
-    platform = options.text("platform")
+    wanted = platform(options)
     out = None if quiet else sys.stdout
-    _pull(context.client, repository, tag, platform=platform, out=out)
+    _pull(context.client, repository, tag, platform=wanted, out=out)
     joint = "@" if ":" in tag else ":"
     sys.stdout.write(f"{repository}{joint + tag if tag else ''}\n")
 

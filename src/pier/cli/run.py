@@ -7,6 +7,7 @@ nothing to ask).
 
 from pier.cli import kinds, session, terminal
 from pier.cli.command import Command
+from pier.cli.config_file import detach_keys
 from pier.cli.create import container_body, create_container, usage_failure
 from pier.cli.create_flags import CREATE_FLAGS
 from pier.cli.errors import ApiError, Exit, Failure
@@ -101,7 +102,7 @@ class _Session:
                 connection,
                 tty=self._tty,
                 stdin=self._body["AttachStdin"],
-                keys=self._options.text("detach-keys"),
+                keys=detach_keys(self._options),
             )
         except Detached:
             return
@@ -115,7 +116,7 @@ class _Session:
             stdin=self._body["AttachStdin"],
             stdout=self._body["AttachStdout"],
             stderr=self._body["AttachStderr"],
-            keys=self._options.text("detach-keys"),
+            keys=detach_keys(self._options),
         )
         try:
             return self._client.hijack(f"{self._path}/attach", query)

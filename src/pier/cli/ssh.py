@@ -63,7 +63,7 @@ class SshClient(Client):
         super().__init__("", target.url, api_version)
         self._target = target
 
-    def fresh(self) -> "SshClient":
+    def _another(self) -> "SshClient":
         return SshClient(self._target, self.api_version)
 
     def dial(self) -> Connection:

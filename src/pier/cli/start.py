@@ -4,6 +4,7 @@ import sys
 
 from pier.cli import kinds, session
 from pier.cli.command import Command
+from pier.cli.config_file import detach_keys
 from pier.cli.errors import Exit, Failure
 from pier.cli.flags import Flag
 from pier.cli.http import quote
@@ -40,7 +41,7 @@ def _start_attached(context: "Context", options: "Options") -> None:
     path = f"/containers/{container['Id']}"
     tty = bool(container["Config"].get("Tty"))
     stdin = options.on("interactive") and bool(container["Config"].get("OpenStdin"))
-    keys = options.text("detach-keys")
+    keys = detach_keys(options)
     if options.on("sig-proxy"):
         session.forward_signals(client, container["Id"])
     query = session.attach_query(stdin=stdin, stdout=True, stderr=True, keys=keys)

@@ -9,6 +9,7 @@ import time
 
 from pier.cli import kinds
 from pier.cli.command import Command
+from pier.cli.config_file import list_format
 from pier.cli.errors import ApiError, Failure
 from pier.cli.flags import Flag
 from pier.cli.formats import TABLE_FORMAT
@@ -43,7 +44,7 @@ _LISTING = Listing(
 
 
 def _stats(context: "Context", options: "Options") -> None:
-    source = _LISTING.source(options.text("format"))
+    source = _LISTING.source(list_format(options, "statsFormat"))
     _LISTING.check(source)
     full, streams = options.on("no-trunc"), not options.on("no-stream")
     try:
@@ -77,7 +78,7 @@ def _gather(client: Client, names: list[str]) -> "list[tuple[str, dict[str, Any]
     answers: dict[str, Any] = {}
 
     def ask(name: str) -> None:
-        own = Client(client.path, client.host, client.api_version)
+        own = client.fresh()
         try:
             query = {"stream": "false"}
             answers[name] = own.get(f"/containers/{quote(name)}/stats", query).json()

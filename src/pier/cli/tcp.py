@@ -76,7 +76,7 @@ class TcpClient(Client):
         self._address = parse_address(url, secured=tls is not None)
         self._tls = tls
 
-    def fresh(self) -> "TcpClient":
+    def _another(self) -> "TcpClient":
         return TcpClient(self.host, self.api_version, self._tls)
 
     def dial(self) -> Connection:

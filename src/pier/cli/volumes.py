@@ -2,6 +2,7 @@
 
 from pier.cli import kinds
 from pier.cli.command import Command, each
+from pier.cli.config_file import list_format
 from pier.cli.flags import Flag
 from pier.cli.formats import FILTER, TABLE_FORMAT, filters
 from pier.cli.http import quote
@@ -51,7 +52,7 @@ def _pairs(values: list[str]) -> dict[str, str]:
 
 
 def _list(context: "Context", options: "Options") -> None:
-    source = _VOLUMES.source(options.text("format"), quiet=options.on("quiet"))
+    source = _VOLUMES.source(list_format(options, "volumesFormat"), quiet=options.on("quiet"))
     _VOLUMES.check(source)
     found = context.client.get("/volumes", {"filters": filters(options)}).json()
     volumes = sorted(found["Volumes"] or (), key=lambda volume: volume["Name"])
