@@ -4,16 +4,14 @@ The words were expanded already. Formats of the comments are dockerd's (see `wor
 """
 
 import posixpath
-import re
 from collections.abc import Callable
 from typing import Any
 
 from pier.build.dockerfile import instructions as ins
 from pier.build.words import DEFAULT_SHELL, health, quoted_list
 from pier.errors import InvalidParameter
+from pier.images.changes import expose as add_ports
 from pier.model.container import ContainerConfig, Empty, HealthConfig
-
-_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 
 
 def environment(config: ContainerConfig) -> dict[str, str]:
@@ -64,18 +62,7 @@ def shell(config: ContainerConfig, step: ins.Shell) -> str:
 
 
 def expose(config: ContainerConfig, step: ins.Expose) -> str:
-    ports = dict(config.ExposedPorts)
-    for word in step.ports:
-        # As with Docker: an address and a port of the host count for nothing.
-        found = _PORT.fullmatch(word.rpartition(":")[2])
-        if found is None:
-            raise InvalidParameter(f"invalid containerPort: {word}")
-        first, last = int(found[1]), int(found[2] or found[1])
-        if not 0 < first <= last <= 65535:
-            raise InvalidParameter(f"invalid containerPort: {word}")
-        for port in range(first, last + 1):
-            ports[f"{port}/{(found[3] or 'tcp').lower()}"] = Empty()
-    config.ExposedPorts = ports
+    add_ports(config, step.ports)
     return f"EXPOSE {' '.join(sorted(step.ports))}"
 
 

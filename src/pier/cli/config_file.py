@@ -105,7 +105,7 @@ def proxies(host: str, given: "dict[str, Any]") -> "dict[str, str]":
     """The variables of proxies for containers of the engine at `host`, but for those `given`."""
     configured = setting("proxies") or {}
     proxy = configured.get(host) or configured.get("default") or {}
-    found = {}
+    found: dict[str, str] = {}
     for name, key in _PROXIES.items():
         if value := proxy.get(key):
             found |= {n: str(value) for n in (name, name.lower()) if n not in given}

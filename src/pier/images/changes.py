@@ -17,7 +17,7 @@ from pier.model.gotime import parse_duration
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.DOTALL)
 _PIECE = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'|([^"'\\]+)""", re.DOTALL)
 _VARIABLE = re.compile(r"\\(\$)|\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})")
-_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
+_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _HEALTH_FLAG = re.compile(r"--(interval|timeout|start-period|start-interval|retries)=(\S+)\s*")
 
 
@@ -63,16 +63,22 @@ def _label(config: ContainerConfig, rest: str) -> None:
 
 
 def _expose(config: ContainerConfig, rest: str) -> None:
+    expose(config, _words(rest, _environment(config)))
+
+
+def expose(config: ContainerConfig, words: Sequence[str]) -> None:
+    """Add ports, as EXPOSE words them, to the config. Raises InvalidParameter."""
     ports: dict[str, Empty] = dict(config.ExposedPorts)
-    for word in _words(rest, _environment(config)):
-        found = _PORT.fullmatch(word)
+    for word in words:
+        # As with Docker: an address and a port of the host count for nothing.
+        found = _PORT.fullmatch(word.rpartition(":")[2])
         if found is None:
             raise InvalidParameter(f"invalid containerPort: {word}")
         first, last = int(found[1]), int(found[2] or found[1])
         if not 0 < first <= last <= 65535:
             raise InvalidParameter(f"invalid containerPort: {word}")
         for port in range(first, last + 1):
-            ports[f"{port}/{found[3] or 'tcp'}"] = Empty()
+            ports[f"{port}/{(found[3] or 'tcp').lower()}"] = Empty()
     config.ExposedPorts = ports
 
 
