@@ -1,6 +1,7 @@
 """Links, addresses, routes and rules in a network namespace of the test's own."""
 
 import errno
+import json
 import os
 import socket
 from ipaddress import ip_interface, ip_network
@@ -9,11 +10,12 @@ import pytest
 from inside import apart
 
 from pier.kernel import conntrack
+from pier.kernel import mount as mnt
 from pier.kernel import namespaces as ns
 from pier.kernel import rtnetlink as rt
 from pier.kernel.netlink import Netlink
 from pier.kernel.nftables import Missing, Nftables
-from pier.network import guard, links, rules
+from pier.network import egress, egress_rules, guard, links, rules
 from pier.network.namespaces import Namespaces
 from pier.network.options import parse_bridge
 
@@ -109,6 +111,28 @@ def nftables():
         pytest.skip(str(exc))
     except AssertionError:
         pytest.skip("this kernel has no nftables")
+
+
+@pytest.mark.usefixtures("nftables")
+def test_rules_need_no_file_of_protocols():
+    def run():
+        # What a minimal system lacks, and where libnftables would look names up.
+        if os.path.exists("/etc/protocols"):
+            mnt.mount("/dev/null", "/etc/protocols", "", mnt.MS_BIND)
+        policy = egress.parse("allow=web.test:443,10.0.0.0/8:80-90/udp,fd00::1")
+        holder = egress_rules.Holder("c1", policy, ("a0",), ("10.1.0.2", "fd00::2"))
+        refusals = [egress_rules.Refusal("192.0.2.1", name, 1, 2, 3) for name in ("tcp", "icmp")]
+        port = rules.Publication("tcp", "0.0.0.0", 8080, "10.1.0.2", 80)
+        with Nftables() as nft:
+            nft.run(guard.ruleset("t", [guard.Port("veth1", "02:42:0a:01:00:02", ("10.1.0.2",))]))
+            nft.run(rules.ruleset("t", [], [port], drops_foreign=True))
+            standing = egress_rules.Standing(refusals=refusals)
+            nft.run(egress_rules.table("e", [holder], {"c1": standing}))
+            listing = json.loads(nft.run("list table inet e\n", json=True))
+            kept = egress_rules.read(listing)["c1"].refusals
+        assert sorted(kept, key=str) == sorted(refusals, key=str)
+
+    apart(run, ns.CLONE_NEWNET | ns.CLONE_NEWNS)
 
 
 @pytest.mark.usefixtures("nftables")

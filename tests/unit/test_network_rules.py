@@ -68,17 +68,17 @@ def test_a_host_that_forwards_because_of_us_is_no_router():
 def test_ports():
     everywhere = Publication("tcp", "0.0.0.0", 8080, "172.17.0.2", 80)
     assert add_element("pier", everywhere) == (
-        "add element inet pier published4 { tcp . 8080 : 172.17.0.2 . 80 }"
+        "add element inet pier published4 { 6 . 8080 : 172.17.0.2 . 80 }"
     )
     one = Publication("udp", "::5", 53, "fd00::2", 53)
     assert add_element("pier", one) == (
-        "add element inet pier published6_at { ::5 . udp . 53 : fd00::2 . 53 }"
+        "add element inet pier published6_at { ::5 . 17 . 53 : fd00::2 . 53 }"
     )
     assert delete_element("pier", one) == (
-        "delete element inet pier published6_at { ::5 . udp . 53 }"
+        "delete element inet pier published6_at { ::5 . 17 . 53 }"
     )
     routed = Publication("tcp", "0.0.0.0", 8080, "172.17.0.2", 80, routed=True)
-    assert add_element("pier", routed) == "add element inet pier open4 { 172.17.0.2 . tcp . 80 }"
+    assert add_element("pier", routed) == "add element inet pier open4 { 172.17.0.2 . 6 . 80 }"
 
 
 def test_ports_are_held_to_their_addresses():

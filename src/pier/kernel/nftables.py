@@ -11,6 +11,15 @@ from typing import Self
 
 _OUTPUT_JSON = 1 << 4
 _LIBRARY = "libnftables.so.1"
+# Rules have protocols by number: libnftables looks a name up in /etc/protocols, and a minimal
+# system has none (Debian: the package netbase).
+PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
+_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
+
+def protocol_name(listed: str | int) -> str:
+    """The name of a protocol in a listing, which has the number where /etc/protocols is missing."""
+    return listed if isinstance(listed, str) else _NAMES.get(listed, str(listed))
 
 
 class Missing(OSError):

@@ -19,7 +19,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from pier.kernel.nftables import PROTOCOLS, protocol_name
 from pier.network.egress import Address, Item, Policy
+from pier.network.rules import WITH_PORTS
 
 _BASE = (
     "map held4 { type ipv4_addr : verdict; }",
@@ -36,7 +38,6 @@ _NEIGHBOURS = (
     "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit,"
     " mld-listener-report, mld2-listener-report } return"
 )
-_WITH_PORTS = "{ tcp, udp, sctp }"
 _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 _FAMILIES = {4: "ip", 6: "ip6"}
 _REFUSALS = 1024
@@ -174,7 +175,7 @@ def read(listing: Any) -> dict[str, Standing]:
                 standing.refusals.append(
                     Refusal(
                         str(address),
-                        str(protocol),
+                        protocol_name(protocol),
                         int(port),
                         counter.get("packets", 0),
                         counter.get("bytes", 0),
@@ -207,7 +208,7 @@ def _sets(name: str, key: str, policy: Policy, standing: Standing | None) -> lis
         version = 6 if ":" in each.address else 4
         lines.append(
             f"add element inet {name} {key}_no{version}"
-            f" {{ {each.address} . {each.protocol} . {each.port}"
+            f" {{ {each.address} . {PROTOCOLS.get(each.protocol, each.protocol)} . {each.port}"
             f" counter packets {each.packets} bytes {each.octets} timeout {_REMEMBERED} }}"
         )
     return lines
@@ -229,11 +230,13 @@ def _rules(holder: Holder) -> list[str]:
         place = f"meta nfproto ipv{version} meta l4proto"
         address = f"ct original {family} daddr"
         told = f"update @{key}_no{version} {{ {address} . meta l4proto ."
-        rules.append(f"{place} {_WITH_PORTS} {told} ct original proto-dst }}")
-        rules.append(f"{place} != {_WITH_PORTS} {told} 0 }}")
+        rules.append(f"{place} {WITH_PORTS} {told} ct original proto-dst }}")
+        rules.append(f"{place} != {WITH_PORTS} {told} 0 }}")
     rules.append(f'counter name "{key}"')
     # A new connection fails at once; one that went on until the policy changed is cut.
-    rules.append("meta l4proto tcp tcp flags & (syn | ack) != syn reject with tcp reset")
+    rules.append(
+        f"meta l4proto {PROTOCOLS['tcp']} tcp flags & (syn | ack) != syn reject with tcp reset"
+    )
     rules.append("reject with icmpx admin-prohibited")
     return rules
 
@@ -246,10 +249,10 @@ def _where(key: str, item: Item, version: int) -> str:
 
 
 def _ports(item: Item) -> str:
-    text = f" meta l4proto {item.protocol}" if item.protocol else ""
+    text = f" meta l4proto {PROTOCOLS[item.protocol]}" if item.protocol else ""
     if not item.first:
         return text
-    text = text or f" meta l4proto {_WITH_PORTS}"
+    text = text or f" meta l4proto {WITH_PORTS}"
     ports = f"{item.first}-{item.last}" if item.last != item.first else str(item.first)
     return f"{text} ct original proto-dst {ports}"
 

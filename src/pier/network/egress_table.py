@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from pier.errors import Internal
 from pier.kernel import conntrack
+from pier.kernel.nftables import protocol_name
 from pier.network import egress_rules as rules
 from pier.network.egress import Address
 from pier.network.egress_rules import Holder, Pin, Standing
@@ -196,7 +197,7 @@ class EgressTable:
         subnets = [ip_network(text) for text in (*holder.addresses, *holder.sources)]
 
         def refused(source: Address, target: Address, protocol: int, port: int) -> bool:
-            name = {6: "tcp", 17: "udp", 132: "sctp"}.get(protocol, str(protocol))
+            name = protocol_name(protocol)
             return any(source in net for net in subnets) and not self.allows(
                 holder.key, target, name, port
             )

@@ -36,7 +36,7 @@ _CHECK = (
     "ether type arp iifname . ether saddr . arp saddr ip @senders4 accept",
     # Asking whether an address is free: the sender has none yet.
     "ether type arp arp saddr ip 0.0.0.0 accept",
-    "iifname @confined ether type ip6 ip6 saddr fe80::/10 meta l4proto != ipv6-icmp drop",
+    "iifname @confined ether type ip6 ip6 saddr fe80::/10 meta l4proto != 58 drop",
     "iifname @confined ether type ip6 ip6 saddr fe80::/10 icmpv6 type echo-request drop",
     "ether type ip6 ip6 saddr { ::, fe80::/10 } accept",
     "ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept",

@@ -24,6 +24,7 @@ from ipaddress import ip_address
 
 from msgspec import Struct
 
+from pier.kernel.nftables import PROTOCOLS
 from pier.network.ipam import Subnet
 from pier.network.options import BridgeOptions
 
@@ -49,13 +50,14 @@ _BASES = {
     "arrive": "type filter hook input priority filter; policy accept;",
     "leave": "type nat hook postrouting priority srcnat; policy accept;",
 }
+WITH_PORTS = "{ " + ", ".join(str(PROTOCOLS[name]) for name in ("tcp", "udp", "sctp")) + " }"
 _PUBLISH = (
-    "meta l4proto { tcp, udp, sctp } dnat ip to ip daddr . meta l4proto . th dport map @published4_at",
-    "meta l4proto { tcp, udp, sctp } dnat ip to meta l4proto . th dport map @published4",
+    f"meta l4proto {WITH_PORTS} dnat ip to ip daddr . meta l4proto . th dport map @published4_at",
+    f"meta l4proto {WITH_PORTS} dnat ip to meta l4proto . th dport map @published4",
     # ::1 cannot be routed: what is sent to it arrives at the socket that holds the port.
     "ip6 daddr ::1 return",
-    "meta l4proto { tcp, udp, sctp } dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6_at",
-    "meta l4proto { tcp, udp, sctp } dnat ip6 to meta l4proto . th dport map @published6",
+    f"meta l4proto {WITH_PORTS} dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6_at",
+    f"meta l4proto {WITH_PORTS} dnat ip6 to meta l4proto . th dport map @published6",
 )
 
 
@@ -141,9 +143,9 @@ def delete_element(table: str, publication: Publication) -> str:
 def _element(publication: Publication) -> tuple[str, str, str]:
     version = ip_address(publication.address).version
     if publication.routed:
-        key = f"{publication.address} . {publication.protocol} . {publication.port}"
+        key = f"{publication.address} . {PROTOCOLS[publication.protocol]} . {publication.port}"
         return f"open{version}", key, ""
-    key = f"{publication.protocol} . {publication.host_port}"
+    key = f"{PROTOCOLS[publication.protocol]} . {publication.host_port}"
     value = f"{publication.address} . {publication.port}"
     if publication.host in ("0.0.0.0", "::"):
         return f"published{version}", key, value
