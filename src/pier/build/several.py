@@ -89,7 +89,7 @@ async def run_all(
         exports = options.cache_exports
         answer = await caches.write(exports, images, stages, receiver, progress)
         if _is_inline(options):
-            inline = [await caches.inline([image]) for image in images]
+            inline = [await caches.inline([image], pins) for image in images]
     return BuildResult(
         platforms,
         is_list=options.is_list or len(tasks) > 1,

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import msgspec
 from msgspec import Struct
@@ -319,7 +320,7 @@ class ImageStore:
     @contextmanager
     def pinned(self) -> Iterator["Pins"]:
         """Keep content from being collected while an image is made of it."""
-        pins = Pins(self._pins, self._lock)
+        pins = Pins(self._pins, self._lock, partial(self.abandon, ()))
         try:
             yield pins
         finally:
@@ -570,18 +571,31 @@ def _write_rows(
 
 
 class Pins:
-    """What one piece of work holds on to: chain IDs and blob digests."""
+    """What one piece of work holds on to: chain IDs and blob digests. Any thread may let go."""
 
-    def __init__(self, counts: Counter[str], lock: "threading.RLock") -> None:
+    def __init__(
+        self,
+        counts: Counter[str],
+        lock: "threading.RLock",
+        abandon: Callable[[Iterable[Digest]], None],
+    ) -> None:
         self._counts = counts
         self._lock = lock
+        self._abandon = abandon
         self._mine: list[str] = []
+        self._loose: set[Digest] = set()
 
     def add(self, *names: str) -> None:
         """Hold on to them; ask whether they exist only afterwards."""
         with self._lock:
             self._counts.update(names)
             self._mine.extend(names)
+
+    def add_loose(self, blob: Digest) -> None:
+        """Hold on to a blob that no image may need: who lets go of it last deletes it then."""
+        with self._lock:
+            self.add(blob)
+            self._loose.add(blob)
 
     def release(self) -> None:
         with self._lock:
@@ -590,3 +604,6 @@ class Pins:
                 if self._counts[name] <= 0:
                     del self._counts[name]
             self._mine.clear()
+            if self._loose:
+                self._abandon(self._loose)
+                self._loose.clear()

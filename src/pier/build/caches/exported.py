@@ -28,7 +28,6 @@ class Gathered(Struct, frozen=True):
 
     steps: Sequence[CachedStep]
     layers: Sequence[CachedLayer]
-    made: Sequence[str]
 
 
 class CacheExports:
@@ -49,7 +48,6 @@ class CacheExports:
         for image in images:
             self._follow(image, steps, results)
         layers: dict[str, CachedLayer] = {}
-        made: list[str] = []
         for image in results.values():
             if image.chain_ids and image.chain_ids[-1] in layers:
                 continue
@@ -65,9 +63,8 @@ class CacheExports:
                         created=image.config.created,
                     ),
                 )
-                made += [part.digest] if one.made else []
                 below = chain_id
-        return Gathered([*steps.values()], [*layers.values()], made)
+        return Gathered([*steps.values()], [*layers.values()])
 
     def _follow(self, image: Image, steps: dict[str, CachedStep], results: dict[str, Image]) -> str:
         """Add the step that made an image, after those before it; return its key, "" for none."""

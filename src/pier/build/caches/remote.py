@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from functools import partial
 
 import msgspec
 
@@ -18,8 +17,7 @@ from pier.build.progress import Progress, Work, working
 from pier.build.threads import finished
 from pier.errors import PierError
 from pier.images.image import Image
-from pier.images.store import ImageStore
-from pier.model.digest import Digest
+from pier.images.store import ImageStore, Pins
 from pier.model.oci import Descriptor
 from pier.model.platform import Platform
 from pier.model.reference import parse_reference
@@ -100,11 +98,9 @@ class RemoteCaches:
                     raise
         return answer
 
-    async def inline(self, images: Sequence[Image]) -> bytes:
-        """Return what an image carries of its own cache."""
-        with self._store.pinned() as pins:
-            gathered = await self._exports.gather(images, parse_compression({}), pins)
-            return inline(gathered)
+    async def inline(self, images: Sequence[Image], pins: Pins) -> bytes:
+        """Return what an image carries of its own cache; outputs find its layers compressed so."""
+        return inline(await self._exports.gather(images, parse_compression({}), pins))
 
     async def _write(
         self, entry: CacheEntry, tips: Sequence[Image], receiver: Receiver | None, work: Work
@@ -117,9 +113,8 @@ class RemoteCaches:
                 place = await self._place(entry, receiver, write=True)
                 return await write_cache(gathered, place, entry.attributes, work)
             finally:
-                made = [Digest(blob) for blob in gathered.made]
-                pins.release()
-                await finished(self._executor, partial(self._store.abandon, (), made))
+                # Here, for that deletes files.
+                await finished(self._executor, pins.release)
 
     async def _place(
         self, entry: CacheEntry, receiver: Receiver | None, *, write: bool = False

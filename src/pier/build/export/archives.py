@@ -97,9 +97,8 @@ class ArchiveExporter:
                     )
                     await send_pieces(client, order.id, answer, joined(members), self._executor)
             finally:
-                made = composed.made
-                pins.release()
-                await finished(self._executor, lambda: self._store.abandon((), made))
+                # Here, for that deletes files.
+                await finished(self._executor, pins.release)
         return answer
 
 

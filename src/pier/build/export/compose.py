@@ -67,11 +67,6 @@ class Composed(Struct, frozen=True):
     documents: Mapping[Digest, bytes]
     is_index: bool
 
-    @property
-    def made(self) -> list[Digest]:
-        """The blobs of layers that were written for this export."""
-        return [Digest(x.descriptor.digest) for i in self.images for x in i.layers if x.made]
-
 
 class Composer:
     def __init__(self, store: ImageStore, layers: LayerExports, executor: Executor) -> None:

@@ -78,9 +78,8 @@ class ImageExporter:
                     main = await self._store_all(composed, references, work, pins)
                     answer[CONFIG_DIGEST] = main.id
             finally:
-                made = [*composed.made, *composed.documents]
                 pins.release()
-                await finished(self._executor, partial(self._store.abandon, (), made))
+                await finished(self._executor, partial(self._store.abandon, (), composed.documents))
         return answer
 
     def _is_plain(

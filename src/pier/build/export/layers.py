@@ -19,11 +19,10 @@ from pier.storage.layers import Layer
 
 
 class Exported(Struct, frozen=True):
-    """A layer as it is exported; `made` tells whether the blob was written for that."""
+    """A layer as it is exported."""
 
     diff_id: str
     descriptor: Descriptor
-    made: bool
 
 
 class LayerExports:
@@ -48,17 +47,17 @@ class LayerExports:
         pins.add(chain_id)
         layer = self._store.hold_layer(pins, chain_id)
         present = _kind(layer.media_type)
-        blob, kind, made = layer.blob, present, False
+        blob, kind = layer.blob, present
         if _is_other(present, wanted):
             kind = wanted.kind
-            blob, made = self._form(layer, wanted, pins)
+            blob = self._form(layer, wanted, pins)
         descriptor = Descriptor(
             mediaType=layer_type(kind, oci=oci), digest=blob, size=self._store.blobs.size(blob)
         )
-        return Exported(layer.diff_id, descriptor, made)
+        return Exported(layer.diff_id, descriptor)
 
-    def _form(self, layer: Layer, wanted: Compression, pins: Pins) -> tuple[Digest, bool]:
-        """Return the blob of a layer in another form, found or made."""
+    def _form(self, layer: Layer, wanted: Compression, pins: Pins) -> Digest:
+        """Return the blob of a layer in another form, found or made. It is nobody's, or not yet."""
         diff_id = Digest(layer.diff_id)
         known: Digest | None
         if wanted.kind == PLAIN:
@@ -66,15 +65,15 @@ class LayerExports:
         else:
             known = self._compressed.find(diff_id, wanted.kind, wanted.level)
         if known is not None:
-            pins.add(known)
+            pins.add_loose(known)
             if self._store.blobs.exists(known):
-                return known, False
+                return known
         while True:
             blob = self._compressed.make(diff_id, layer.blob, wanted.kind, wanted.level)
-            pins.add(blob)
+            pins.add_loose(blob)
             # Another export that made the same may just have been over, and let go of it.
             if self._store.blobs.exists(blob):
-                return blob, True
+                return blob
 
 
 def layer_type(kind: str, *, oci: bool) -> str:
