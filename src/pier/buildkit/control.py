@@ -237,7 +237,19 @@ class Control:
     async def list_workers(
         self, call: Call, request: control.ListWorkersRequest
     ) -> control.ListWorkersResponse:
-        return control.ListWorkersResponse([worker(self._worker_id)])
+        return control.ListWorkersResponse([self.worker()])
+
+    def worker(self) -> WorkerRecord:
+        """Return what is told of the one worker that there is."""
+        host = host_platform()
+        return WorkerRecord(
+            ID=self._worker_id,
+            # buildx itself turns `--add-host NAME:host-gateway` into this address.
+            Labels={_GATEWAY: self._workshop.host_gateway(), _SNAPSHOTTER: "overlayfs"},
+            platforms=[Platform(Architecture=host.architecture, OS=host.os, Variant=host.variant)],
+            gCPolicy=[GCPolicy(all=True)],
+            buildkitVersion=VERSION,
+        )
 
     async def info(self, call: Call, request: control.InfoRequest) -> control.InfoResponse:
         return control.InfoResponse(VERSION)
@@ -292,17 +304,6 @@ def described() -> dict[str, bytes]:
         "result.txt": text.encode(),
         "version": b"1.0.0",
     }
-
-
-def worker(worker_id: str) -> WorkerRecord:
-    host = host_platform()
-    return WorkerRecord(
-        ID=worker_id,
-        Labels={_GATEWAY: "", _SNAPSHOTTER: "overlayfs"},
-        platforms=[Platform(Architecture=host.architecture, OS=host.os, Variant=host.variant)],
-        gCPolicy=[GCPolicy(all=True)],
-        buildkitVersion=VERSION,
-    )
 
 
 def _provenance(result: BuildResult, ref: str) -> list[tuple[str, bytes]]:

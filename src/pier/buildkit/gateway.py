@@ -9,7 +9,7 @@ from functools import partial
 from pier.build.progress import Place, Source, Warned
 from pier.buildkit import reading
 from pier.buildkit.caps import FRONTEND, LLB, caps
-from pier.buildkit.control import Control, entries, worker
+from pier.buildkit.control import Control, entries
 from pier.buildkit.jobs import Job, Jobs
 from pier.buildkit.messages import gateway
 from pier.errors import InvalidParameter, Unsupported
@@ -23,10 +23,9 @@ BUILD_ID = "buildkit-controlapi-buildid"
 
 
 class Gateway:
-    def __init__(self, control: Control, jobs: Jobs, worker_id: str) -> None:
+    def __init__(self, control: Control, jobs: Jobs) -> None:
         self._control = control
         self._jobs = jobs
-        self._worker_id = worker_id
 
     def methods(self) -> dict[str, Method]:
         table = {
@@ -52,7 +51,7 @@ class Gateway:
 
     async def ping(self, call: Call, request: gateway.PingRequest) -> gateway.PongResponse:
         await self._job(call)
-        return gateway.PongResponse(caps(FRONTEND), caps(LLB), [worker(self._worker_id)])
+        return gateway.PongResponse(caps(FRONTEND), caps(LLB), [self._control.worker()])
 
     async def solve(self, call: Call, request: gateway.SolveRequest) -> gateway.SolveResponse:
         job = await self._job(call)
@@ -130,6 +129,8 @@ class Gateway:
             if asked is not None
             else None
         )
+        if request.ResolverType:
+            raise Unsupported("configurations out of OCI layouts are not supported by pierd")
         reference = str(parse_reference(request.Ref).tagged())
         digest, config = await self._control.resolve(job, reference, platform)
         return gateway.ResolveImageConfigResponse(digest, config, reference)

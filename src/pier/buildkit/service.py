@@ -33,7 +33,7 @@ class BuildKit:
         worker_id = secrets.token_hex(16)
         jobs, history = Jobs(), History()
         control = Control(workshop, self._sessions, jobs, trees, history, worker_id)
-        gateway = Gateway(control, jobs, worker_id)
+        gateway = Gateway(control, jobs)
         self._server = Server({**control.methods(), **gateway.methods()})
 
     def serve(self, sock: socket.socket, pending: bytes) -> None:

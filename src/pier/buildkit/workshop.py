@@ -28,6 +28,10 @@ class Workshop(Protocol):
         """Raises InvalidParameter for a name that is none's."""
         ...
 
+    def host_gateway(self) -> str:
+        """Return the address that clients put in the place of `host-gateway`, "" for none."""
+        ...
+
     async def usage(self) -> list[Kept]: ...
 
     async def prune(self, rule: Rule) -> list[Kept]:

@@ -6,6 +6,7 @@ from pier.build.export.exporter import Exporter
 from pier.build.keeping import Kept, Rule
 from pier.build.stage import Shop
 from pier.buildkit.workshop import CredentialsFor
+from pier.engine.networks import Networks
 from pier.storage.root import DataRoot
 
 if TYPE_CHECKING:
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 
 class EngineWorkshop:
-    def __init__(self, builds: "Builds", root: DataRoot) -> None:
+    def __init__(self, builds: "Builds", networks: Networks, root: DataRoot) -> None:
         self._builds = builds
+        self._networks = networks
         self.root = root
         self.caches = builds.caches
 
@@ -23,6 +25,9 @@ class EngineWorkshop:
 
     def exporter(self, name: str) -> Exporter:
         return self._builds.exporters.get(name)
+
+    def host_gateway(self) -> str:
+        return next(iter(self._networks.host_gateways()), "")
 
     async def usage(self) -> list[Kept]:
         return await self._builds.keeping.usage()

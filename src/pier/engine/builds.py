@@ -109,7 +109,7 @@ class Builds:
             from pier.engine.build_workshop import EngineWorkshop  # noqa: PLC0415
 
             root = self._services.images.root
-            workshop = EngineWorkshop(self, root)
+            workshop = EngineWorkshop(self, self._services.networks, root)
             self._buildkit = BuildKit(workshop, self._contexts, self._threads)
         return self._buildkit
 
