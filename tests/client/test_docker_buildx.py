@@ -330,6 +330,39 @@ def test_compose_builds_and_goes_up(context: Context, buildx: Client, plugins: P
     buildx(*compose, "down", "--rmi", "all")
 
 
+def test_host_gateway(context: Context, pierd: EngineProcess) -> None:
+    """buildx asks the engine for the address, and sends that."""
+    done = context.build("FROM BASE\nRUN cat /etc/hosts\n", "--add-host", "here:host-gateway")
+    gateway = pierd.docker(
+        "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge"
+    )
+    assert f"{gateway.stdout.strip()}\there" in done.stderr
+
+
+def test_a_context_that_is_an_image_layout(
+    context: Context, pierd: EngineProcess, tmp_path: Path
+) -> None:
+    layout = tmp_path / "layout"
+    made = "FROM BASE\nENV A=b\nRUN head -c 100000 /dev/urandom >/r; md5sum /r >/sum\n"
+    context.build(made, "--network=none", "-o", f"type=oci,tar=false,dest={layout}")
+    text = "FROM base\nRUN md5sum -c /sum && echo A=$A\nCOPY --from=base /sum /again\n"
+    # BuildKit's clients lend the layout, `pier build` sends it.
+    pier = Client(pierd.pier.command, context.buildx.env)
+    for client in (context.buildx, pier):
+        pierd.docker("builder", "prune", "-af")  # of the layers only the base's are here
+        context.file("Dockerfile", text)
+        done = client(
+            *("build", "--progress=plain", "--network=none", "--build-context"),
+            *(f"base=oci-layout://{layout}", str(context.directory)),
+        )
+        assert "/r: OK" in done.stderr
+        assert "A=b" in done.stderr
+    missing = context.build(
+        *(text, "--build-context", f"base=oci-layout://{layout}@sha256:{'0' * 64}"), check=False
+    )
+    assert "not found" in missing.stderr
+
+
 def test_lint(context: Context) -> None:
     text = "FROM BASE\nCMD echo hi\n"
     done = context.build(text)

@@ -298,7 +298,7 @@ def test_repositories_and_urls(place: Place, pierd: EngineProcess, tmp_path: Pat
 @pytest.mark.parametrize(
     ("identifier", "message"),
     [
-        ("oci-layout://x@sha256:00", "not supported by pierd"),
+        ("oci-layout://x@sha256:00", "oci-layout source requires a store"),
         ("gopher://x", "unknown source identifier scheme"),
     ],
 )

@@ -2,6 +2,7 @@
 
     docker-image://REF   an image         target:STAGE   an earlier stage of the same Dockerfile
     local:KEY            a directory of the client's       https://…, git@…   an archive, a repository
+    oci-layout://STORE   an image of a layout of the client's (`layouts.py`)
 
 A directory becomes an image of one layer, so that FROM, COPY --from and RUN --mount take it as they
 take others. It has no name, and goes with the build where nothing was built on it.
@@ -19,6 +20,7 @@ from pier.build.context import IGNORE_FILE, unpack_archive
 from pier.build.fetching import Fetcher
 from pier.build.git import parse_git
 from pier.build.ignore import read_patterns
+from pier.build.layouts import OCI_LAYOUT, layout_image, parse_layout
 from pier.build.session import ClientSession, need
 from pier.build.snapshot import Made, save
 from pier.build.threads import finished
@@ -89,6 +91,8 @@ class NamedContexts:
     async def _make(self, name: str, value: str, platform: Platform, means: Means) -> Image:
         if value.startswith(DOCKER_IMAGE):
             return await means.pull(value.removeprefix(DOCKER_IMAGE), platform)
+        if value.startswith(OCI_LAYOUT):
+            return await self._layout(name, value, platform, means)
         path = await self._directory(name, value, means)
         made = Made(
             parent=None,
@@ -100,6 +104,20 @@ class NamedContexts:
         )
         image = await finished(means.executor, partial(save, means.store, made, means.pins))
         means.pins.add(*image.chain_ids, *image.blobs)
+        self._own.add(image.id)
+        return image
+
+    async def _layout(self, name: str, value: str, platform: Platform, means: Means) -> Image:
+        image = await layout_image(
+            parse_layout(value),
+            platform,
+            session=need(means.session, f"context {name}"),
+            store=means.store,
+            pins=means.pins,
+            executor=means.executor,
+            directory=means.directory,
+        )
+        means.pins.add(image.id, *image.chain_ids, *image.blobs)
         self._own.add(image.id)
         return image
 

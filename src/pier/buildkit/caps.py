@@ -83,6 +83,7 @@ LLB = (
     "source.local.sessionid",
     "source.local.sharedkeyhint",
     "source.local.unique",
+    "source.ocilayout",
 )
 
 

@@ -119,6 +119,10 @@ class Session:
         """A directory of the client's that keeps a build cache: `build.caches.places.Lender`."""
         return ClientPlace(self._connection, f"local:{path}", top, blobs)
 
+    def image_place(self, store: str, top: str, blobs: Blobs) -> ClientPlace:
+        """An OCI image layout that the client lends: `build.caches.places.Lender`."""
+        return ClientPlace(self._connection, f"oci:{store}", top, blobs)
+
     def layout_place(self, blobs: Blobs) -> ClientPlace:
         """The directory of an image that is exported unpacked: `build.caches.places.Lender`."""
         return ClientPlace(self._connection, "export", "", blobs)

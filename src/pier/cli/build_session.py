@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pier.cli.http import Client, Connection
 
 _HEAD = 9
+_OCI_LAYOUT = "oci-layout://"
 _PIECE = 256 << 10
 _WAITING = 32
 
@@ -83,12 +84,24 @@ class Sources:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise Failure(f"invalid context value: {text}, expected key=value")
+        if value.startswith(_OCI_LAYOUT):
+            return name, self._layout(name, value)
         if "://" in value or value.startswith(("git@", "target:", "github.com/")):
             return name, value
         if not os.path.isdir(value):
             raise Failure(f"failed to get build context path {{{value} <nil>}}: not a directory")
         self.directories[name] = value
         return name, f"local:{name}"
+
+    def _layout(self, name: str, value: str) -> str:
+        """Take `oci-layout://DIR[:TAG][@DIGEST]`; the engine is told another name for DIR."""
+        place, at, digest = value.removeprefix(_OCI_LAYOUT).partition("@")
+        path, colon, tag = place.partition(":")
+        if not os.path.isfile(os.path.join(path, "index.json")):
+            raise Failure(f"oci-layout reference {value!r} could not be resolved: no index.json")
+        key = f"layout-{len(self.directories)}"
+        self.directories[key] = path
+        return f"{_OCI_LAYOUT}{key}{colon}{tag}{at}{digest}"
 
 
 class BuildSession:

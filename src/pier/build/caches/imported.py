@@ -92,12 +92,16 @@ class ImportedCache:
             return None
         try:
             async with self._fetching:
-                return await self._take(config, wanted.parent, pins)
+                return await self.take(config, wanted.parent, pins)
         except (PierError, OSError, TarError) as exc:
             log.warning("build cache: a step was not taken over: %s", exc)
             return None
 
-    async def _take(self, config: bytes, parent: Image | None, pins: Pins) -> Image | None:
+    async def take(self, config: bytes, parent: Image | None, pins: Pins) -> Image | None:
+        """Put the image of a config into the store, on its parent; None where layers are lacking.
+
+        Raises PierError, OSError, TarError.
+        """
         decoded = decode_config(config)
         chain = chain_ids(decoded.rootfs.diff_ids)
         below = parent.chain_ids if parent else ()
@@ -192,6 +196,15 @@ async def _of_document(
         if diff_id := layer.annotations.get(document.DIFF_ID, ""):
             blobs[diff_id] = layer
     return ImportedCache(place, store, executor, steps=steps, blobs=blobs)
+
+
+def layers_of(
+    place: Place, store: ImageStore, executor: Executor, config: bytes, manifest: Manifest
+) -> ImportedCache:
+    """Return a cache that has no step, and the layers of one image."""
+    diff_ids = decode_config(config).rootfs.diff_ids
+    blobs = dict(zip(diff_ids, manifest.layers, strict=False))
+    return ImportedCache(place, store, executor, steps={}, blobs=blobs)
 
 
 async def _of_image(

@@ -60,6 +60,10 @@ class Lender(Protocol):
         """`path` is the client's; `top` the digest of what is read there, "" to write."""
         ...
 
+    def image_place(self, store: str, top: str, blobs: Blobs) -> Place:
+        """An OCI image layout by what the client calls it; `top` is the digest of what is read."""
+        ...
+
     def layout_place(self, blobs: Blobs) -> Place:
         """Where the client wants an OCI image layout (`tar=false`); it keeps the names itself."""
         ...

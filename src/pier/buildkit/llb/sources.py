@@ -1,6 +1,6 @@
 """SourceOp: where files come from (buildkit source/types, docs.docker.com/build/… "Sources").
 
-docker-image://REF   git://HOST/PATH#REF:DIR   http(s)://…   local://NAME
+docker-image://REF   git://HOST/PATH#REF:DIR   http(s)://…   local://NAME   oci-layout://REF@DIGEST
 """
 
 import os
@@ -13,6 +13,7 @@ import msgspec
 from pier.build.fetching import Fetcher
 from pier.build.git import GitSource
 from pier.build.kept_contexts import KeptContexts
+from pier.build.layouts import OCI_LAYOUT, Layout, layout_image
 from pier.build.progress import Work
 from pier.build.threads import finished
 from pier.buildkit.llb.files import Files, Solving
@@ -31,6 +32,7 @@ _KNOWN = {
         *("git.mountsshsock", "git.knownsshhosts", "git.checksum"),
     },
     "http": {"http.checksum", "http.filename", "http.perm", "http.uid", "http.gid"},
+    "oci": {"oci.session", "oci.store"},
     "local": {
         *("local.session", "local.includepattern", "local.followpaths", "local.excludepatterns"),
         *("local.sharedkeyhint", "local.unique", "local.differ"),
@@ -64,9 +66,10 @@ class Sources:
         if name.startswith(LOCAL):
             _check("local", attributes)
             return await self._local(name.removeprefix(LOCAL), attributes, work)
+        if name.startswith(OCI_LAYOUT):
+            _check("oci", attributes)
+            return Files(await self._layout(name, attributes, platform))
         scheme = name.partition("://")[0]
-        if scheme == "oci-layout":
-            raise Unsupported("sources of OCI layouts are not supported by pierd")
         raise InvalidParameter(f"unknown source identifier scheme: {scheme}")
 
     async def _image(
@@ -85,6 +88,28 @@ class Sources:
         with work.part(f"resolve {name}"):
             await shop.runner.pull(name, platform, lambda _record: None)
         return self._solving.held(shop.store.get(name, platform))
+
+    async def _layout(self, name: str, attributes: Mapping[str, str], platform: Platform) -> Image:
+        """An image of a layout of the client's: the reference's name is for the eye alone."""
+        solving = self._solving
+        session = solving.session
+        if session is None:
+            raise InvalidParameter(f"source {name} requires a session")
+        if attributes.get("oci.session") not in (None, "", session.id):
+            raise Unsupported("OCI layouts of other sessions are not supported by pierd")
+        layout = Layout(attributes.get("oci.store", ""), "", name.rpartition("@")[2])
+        if not layout.store:
+            raise InvalidParameter("oci-layout source requires a store")
+        image = await layout_image(
+            layout,
+            platform,
+            session=session,
+            store=solving.shop.store,
+            pins=solving.pins,
+            executor=solving.shop.executor,
+            directory=solving.scratch.directory,
+        )
+        return solving.held(image)
 
     async def _git(self, name: str, attributes: Mapping[str, str]) -> Files:
         where, _, fragment = name.partition("#")
