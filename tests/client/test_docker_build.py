@@ -168,6 +168,14 @@ def test_errors(build: Build, text: str, message: str) -> None:
     assert message in failed.stderr
 
 
+def test_a_dockerfile_from_standard_input(build: Build) -> None:
+    """The command's archive then lacks its end."""
+    build.file("f", "content\n")
+    text = f"FROM {build.image}\nCOPY f .\nRUN cat f\n"
+    done = build.docker("build", "--network=none", "-f", "-", str(build.directory), stdin=text)
+    assert "\ncontent\n" in done.stdout
+
+
 def test_scratch_and_links_that_lead_out(build: Build) -> None:
     build.file("f", "mine\n")
     build(

@@ -363,6 +363,18 @@ def test_a_context_that_is_an_image_layout(
     assert "not found" in missing.stderr
 
 
+def test_a_context_from_standard_input(context: Context, tmp_path: Path) -> None:
+    context.file("f", "f" * 100_000)
+    context.file("Dockerfile", f"FROM {context.image}\nCOPY f .\nRUN wc -c f\n")
+    for kind in ("tar", "gztar"):
+        archive = shutil.make_archive(str(tmp_path / "context"), kind, context.directory)
+        done = context.buildx.raw(
+            *("build", "--progress=plain", "--network=none", "-"), stdin=Path(archive).read_bytes()
+        )
+        assert b"100000 f" in done.stderr
+        context.buildx("builder", "prune", "-af")
+
+
 def test_lint(context: Context) -> None:
     text = "FROM BASE\nCMD echo hi\n"
     done = context.build(text)

@@ -49,6 +49,15 @@ def member(name, content=b"", **fields):
     return info, content
 
 
+@pytest.mark.parametrize("padding", [0, 1, 511])
+def test_the_end_may_lack_its_padding(padding):
+    """As Go reads it: the docker command writes such archives."""
+    data = written(member("a", b"x" * 600), member("b", b"y" * 513))
+    whole = data.index(b"y" * 513) + 513
+    found = read_all(data[: whole + padding])
+    assert [(e.name, len(content)) for e, content in found] == [(b"a", 600), (b"b", 513)]
+
+
 names = st.text(
     st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=300
 ).filter(lambda name: not name.endswith("/") and len(name.encode()) < 1000)

@@ -5,6 +5,8 @@ import base64
 import contextlib
 import hashlib
 import os
+from collections.abc import AsyncIterator
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -18,6 +20,8 @@ from pier.build.session import ClientSession
 from pier.build.step_secrets import open_agent
 from pier.errors import PierError
 
+# Where BuildKit's clients say that a context is which they read from their standard input.
+_UPLOADS = "http://buildkit-session/"
 _SHA256 = 64
 _WEB = ("http://", "https://")
 
@@ -32,6 +36,13 @@ class Fetched(Struct, frozen=True):
     identity: str = ""
 
 
+@runtime_checkable
+class Uploader(Protocol):
+    """A client that has files to be taken, each once: a session of BuildKit's."""
+
+    def upload(self, path: str) -> AsyncIterator[bytes]: ...
+
+
 class Fetcher:
     """`private` is a directory for sockets; what is fetched goes with `context`."""
 
@@ -43,10 +54,21 @@ class Fetcher:
     async def file(self, url: str, checksum: str, name: str = "") -> Fetched:
         """Fetch a file, called as in the URL unless it has a name. Raises PierError, OSError."""
         directory = self._context.directory()
+        session: object = self._session
+        if url.startswith(_UPLOADS) and isinstance(session, Uploader):
+            return await self._uploaded(session, url, os.path.join(directory, "upload"))
         found = await fetch(url, directory, checksum, name)
         digest = await asyncio.to_thread(_digest, os.path.join(directory, found))
         self._note(Material(without_secrets(url), {"sha256": digest}))
         return Fetched(directory, found)
+
+    async def _uploaded(self, session: Uploader, url: str, path: str) -> Fetched:
+        """Take what the client offers: its next build offers it under another URL."""
+        file = await asyncio.to_thread(open, path, "xb")
+        with file:
+            async for piece in session.upload(urlsplit(url).path):
+                await asyncio.to_thread(file.write, piece)
+        return Fetched(*os.path.split(path))
 
     def _note(self, material: Material) -> None:
         """Remember it for provenance."""

@@ -7,7 +7,7 @@ has, it says in the headers of POST /session.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Self
@@ -32,6 +32,7 @@ _SECRETS = "/moby.buildkit.secrets.v1.Secrets"
 _SSH = "/moby.sshforward.v1.SSH"
 _DIFF_COPY = "/moby.filesync.v1.FileSync/DiffCopy"
 _SEND = "/moby.filesync.v1.FileSend/DiffCopy"
+_PULL = "/moby.upload.v1.Upload/Pull"
 _HUB = "https://index.docker.io/v1/"
 _CHUNK = 32 << 10
 _SENT_CHUNK = 1 << 20
@@ -184,6 +185,17 @@ class Session:
             raise Unavailable("the client broke the transfer off")
         _told(work, name, receiver, started, done=True)
         return receiver
+
+    async def upload(self, path: str) -> AsyncIterator[bytes]:
+        """A file that the client gave such a URL: `build.fetching.Uploader`."""
+        stream = self._connection.call(_PULL, {"urlpath": [path], "urlhost": ["buildkit-session"]})
+        try:
+            while (message := await stream.receive()) is not None:
+                yield BytesMessage.decode(message).data
+            check_end(stream)
+        except BaseException:
+            stream.reset()
+            raise
 
     async def send_tree(self, exporter: str, directory: str) -> None:
         stream = self._connection.call(_SEND, _exporter(exporter))

@@ -79,6 +79,14 @@ class Chunks:
         for _ in self.views(size):
             pass
 
+    def skip_or_end(self, size: int) -> bool:
+        """Pass over `size` bytes; return False where the stream ends before that."""
+        try:
+            self.skip(size)
+        except TruncatedError:
+            return False
+        return True
+
     def drain(self) -> None:
         """Read the stream to its end, for whoever counts and hashes it on the way."""
         for chunk in self._chunks:

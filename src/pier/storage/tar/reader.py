@@ -30,9 +30,13 @@ class TarReader:
     def __iter__(self) -> Iterator[Entry]:
         chunks = self._chunks
         while True:
-            if rest := self._left + self._padding:
-                chunks.skip(rest)
-                self._left = self._padding = 0
+            left, padding = self._left, self._padding
+            self._left = self._padding = 0
+            if left:
+                chunks.skip(left)
+            # `docker build -f -` ends its archive with the last byte of the last file.
+            if padding and not chunks.skip_or_end(padding):
+                return
             entry = self._next()
             if entry is None:
                 return
