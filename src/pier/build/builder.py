@@ -324,7 +324,12 @@ class Build:
         if planned.base.lower() == SCRATCH:
             return None
         wanted = platform if planned.platform or self._options.platform else None
-        image = await self._image(planned.base, wanted, output)
+        try:
+            image = await self._image(planned.base, wanted, output)
+        except PierError as exc:
+            reason = _unresolved(planned.base, exc)
+            self._failures.append(Failure(planned.stage.base, "", exc, reason))
+            raise
         vertexes.base(_full_name(planned.base)).done(cached=True)
         return image
 
@@ -367,12 +372,15 @@ class Build:
         self, planned: PlannedStage, platform: Platform, output: Output
     ) -> Mapping[str, Image | None]:
         """Return what the --from of its steps name: earlier stages, or images."""
-        names = [s.stage for s in planned.stage.instructions if isinstance(s, ins.Copy) and s.stage]
-        for step in planned.stage.instructions:
+        steps = planned.stage.instructions
+        names: list[tuple[str, ins.Instruction]] = [
+            (s.stage, s) for s in steps if isinstance(s, ins.Copy) and s.stage
+        ]
+        for step in steps:
             if isinstance(step, ins.Run):
-                names += bind_sources(step.mounts)
+                names += [(name, step) for name in bind_sources(step.mounts)]
         found: dict[str, Image | None] = {}
-        for name in names:
+        for name, step in names:
             stage = self._contexts.stage_of(name)
             index = find_stage(self.file.stages, stage, len(self.file.stages))
             if index is not None:
@@ -385,7 +393,9 @@ class Build:
                 wanted = platform if self._options.platform else None
                 found[name] = await self._image(name, wanted, output)
             except PierError as exc:
-                raise BuildFailed(f"invalid from flag value {name}: {exc.message}") from exc
+                failed = BuildFailed(f"invalid from flag value {name}: {exc.message}")
+                self._failures.append(Failure(step, "", failed, _unresolved(name, exc)))
+                raise failed from exc
         return found
 
     async def _context_image(self, name: str, platform: Platform, output: Output) -> Image:
@@ -414,6 +424,13 @@ class Build:
             names = " ".join(unused)
             tell({"stream": f"[Warning] One or more build-args [{names}] were not consumed\n"})
         tell({"stream": f"Successfully built {short(image.id)}\n"})
+
+
+def _unresolved(name: str, exc: PierError) -> str:
+    """Return what BuildKit says of an image that cannot be had."""
+    full = _full_name(name)
+    said = f"{full}: not found" if isinstance(exc, NotFound) else exc.message
+    return f"{name}: failed to resolve source metadata for {full}: {said}"
 
 
 def _full_name(name: str) -> str:

@@ -77,11 +77,14 @@ class Job(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True):
-    """`vertex` is the digest of the step's, "" for one that has none."""
+    """`vertex` is the digest of the step's, "" for one that has none; `reason` is what BuildKit says
+    where that is not what `error` says, in Docker's words.
+    """
 
     step: ins.Instruction
     vertex: str
     error: Exception
+    reason: str = ""
 
 
 class StageBuild:

@@ -247,7 +247,7 @@ class Control:
             # buildx itself turns `--add-host NAME:host-gateway` into this address.
             Labels={_GATEWAY: self._workshop.host_gateway(), _SNAPSHOTTER: "overlayfs"},
             platforms=[Platform(Architecture=host.architecture, OS=host.os, Variant=host.variant)],
-            gCPolicy=[GCPolicy(all=True)],
+            gCPolicy=[_policy(rule) for rule in self._workshop.rules()],
             buildkitVersion=VERSION,
         )
 
@@ -336,6 +336,18 @@ def _orders(request: control.SolveRequest) -> list[Order]:
     if not found and request.ExporterDeprecated:
         found = [Order(request.ExporterDeprecated, request.ExporterAttrsDeprecated, "")]
     return found
+
+
+def _policy(rule: Rule) -> GCPolicy:
+    filters = [f"{key}=={value}" for key, values in rule.filters.items() for value in values]
+    return GCPolicy(
+        all=rule.everything,
+        keepDuration=rule.unused_ns,
+        filters=[",".join(filters)] if filters else [],
+        reservedSpace=rule.reserved,
+        maxUsedSpace=rule.max_used,
+        minFreeSpace=rule.min_free,
+    )
 
 
 def _record(use: Kept) -> control.UsageRecord:

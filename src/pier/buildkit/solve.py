@@ -13,6 +13,7 @@ from pier.build.builder import Build
 from pier.build.context_paths import context_paths
 from pier.build.dockerfile.errors import DockerfileError
 from pier.build.export.exporter import credentials_of
+from pier.build.failures import BuildFailed
 from pier.build.kept_contexts import KeptContexts
 from pier.build.lint.text import as_document, as_text, ordered
 from pier.build.outline import outline_of, outline_text, targets_of, targets_text
@@ -211,6 +212,8 @@ class DockerfileSolve:
         if failure is not None:
             places = [Place(failure.step.first, failure.step.last)]
             vertex = failure.vertex
+            if failure.reason:
+                exc = BuildFailed(failure.reason)
         elif isinstance(exc, DockerfileError) and exc.line:
             places = [Place(exc.line, exc.last_line)]
         return solve_error(exc, source=self._source, places=places, vertex=vertex)

@@ -1,6 +1,6 @@
 """What BuildKit's API needs of the engine, which implements it (`engine/build_workshop.py`)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from pier.build.caches.remote import RemoteCaches
@@ -30,6 +30,10 @@ class Workshop(Protocol):
 
     def host_gateway(self) -> str:
         """Return the address that clients put in the place of `host-gateway`, "" for none."""
+        ...
+
+    def rules(self) -> Sequence[Rule]:
+        """Return what the garbage collection goes by, one rule after another."""
         ...
 
     async def usage(self) -> list[Kept]: ...

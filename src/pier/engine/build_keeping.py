@@ -32,7 +32,7 @@ class BuildKeeping:
         self._mounts = mounts
         self._contexts = contexts
         self._executor = executor
-        self._rules = rules
+        self.rules = rules
         self._collecting = asyncio.Lock()
 
     async def usage(self) -> list[Kept]:
@@ -123,7 +123,7 @@ class BuildKeeping:
 
     async def collect(self) -> None:
         """Do what the garbage collection's rules say."""
-        for rule in self._rules:
+        for rule in self.rules:
             gone, reclaimed = await self.prune(rule)
             if gone:
                 attributes = {"reclaimed": str(reclaimed)}
@@ -131,7 +131,7 @@ class BuildKeeping:
 
     @property
     def has_rules(self) -> bool:
-        return bool(self._rules)
+        return bool(self.rules)
 
     def _free(self) -> int:
         found = os.statvfs(self._services.settings.data_root)

@@ -1,5 +1,6 @@
 """What BuildKit's API needs of the engine: `buildkit.workshop.Workshop`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pier.build.export.exporter import Exporter
@@ -28,6 +29,9 @@ class EngineWorkshop:
 
     def host_gateway(self) -> str:
         return next(iter(self._networks.host_gateways()), "")
+
+    def rules(self) -> Sequence[Rule]:
+        return self._builds.keeping.rules
 
     async def usage(self) -> list[Kept]:
         return await self._builds.keeping.usage()

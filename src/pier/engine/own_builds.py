@@ -58,12 +58,13 @@ class Telling:
     def failed(self, exc: PierError, context: Context, builds: Sequence[Build]) -> None:
         """Tell where a build failed, and how, before the error itself."""
         lines: tuple[int, int] | None = None
+        reason = exc.process if isinstance(exc, StepFailed) else exc.message
         for build in builds:
             if (failure := build.failure_of(exc)) is not None:
                 lines = failure.step.first, failure.step.last
+                reason = failure.reason or reason
         if isinstance(exc, DockerfileError) and exc.line:
             lines = exc.line, exc.last_line
-        reason = exc.process if isinstance(exc, StepFailed) else exc.message
         record = {"reason": reason}
         if lines is not None:
             try:
