@@ -54,6 +54,7 @@ def test_the_pidfile_follows_the_exec_root(run):
 def test_what_pier_does_anyway_is_accepted(run):
     run("--live-restore", "--storage-driver", "overlay2")
     run(file={"live-restore": True, "log-driver": "json-file"})
+    run("--iptables=false", "--ip6tables=false")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,7 @@ def test_wrong_flags_are_refused_in_dockerds_words(argv, message):
     "argv",
     [
         ["--live-restore=false"],
+        ["--ip6tables=false"],
         ["--userns-remap", "default"],
     ],
 )

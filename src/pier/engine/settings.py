@@ -159,7 +159,10 @@ def _merge(flags: dict[str, Value]) -> dict[str, Value]:
 
 def _settings(values: dict[str, Value]) -> Settings:
     """Check the merged values and return them as Settings."""
-    for key, accepted in FIXED.items():
+    fixed = dict(FIXED)
+    if values.get("iptables") is False:
+        fixed["ip6tables"] = (True, False)  # without rules there are none for IPv6 either
+    for key, accepted in fixed.items():
         if key in values and values[key] not in accepted:
             raise Unsupported(
                 f"{key} = {shown(values[key])} is not supported by pierd yet, "
