@@ -11,6 +11,8 @@ import warnings
 import docker
 import pytest
 
+from busybox_image import docker_archive, layer_tar
+
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 
 
@@ -329,3 +331,25 @@ def test_docker_py_handles_images(client, image):
     client.images.remove("api-py/copy:1")
     with pytest.raises(docker.errors.ImageNotFound):
         client.images.get("api-py/copy:1")
+
+
+def test_a_quiet_load_is_over_when_its_head_arrives(engine, docker):
+    # Docker's own tests look at nothing else, and close the connection.
+    connection = UnixConnection(engine.host.removeprefix("unix://"))
+    archive = docker_archive("made/quiet:1", [layer_tar({"a": bytes(1 << 22)})])
+    connection.request("POST", "/images/load?quiet=1", archive)
+    assert connection.getresponse().status == 200
+    connection.close()
+    docker("rmi", "made/quiet:1")
+
+
+def test_an_exec_is_not_resized_after_its_container(api, image):
+    container = api.create(image, "sleep", "99")
+    assert api("POST", f"/containers/{container}/start")[0] == 204
+    _, _, made = api("POST", f"/containers/{container}/exec", {"Cmd": ["sleep", "99"], "Tty": True})
+    start = {"Detach": True, "Tty": True}
+    assert api("POST", f"/exec/{made['Id']}/start", start)[0] == 200
+    assert api("POST", f"/containers/{container}/kill")[0] == 204
+    assert api("POST", f"/containers/{container}/wait")[0] == 200
+    status, _, body = api("POST", f"/exec/{made['Id']}/resize?h=40&w=40")
+    assert (status, body) == (409, {"message": f"container {container} is not running"})

@@ -76,16 +76,21 @@ async def send_progress(call: Call, lines: AsyncIterator[bytes]) -> web.StreamRe
     """Send progress lines to their end; a failure becomes the last line.
 
     What makes progress goes on when the client goes away, as far as it does not need the client.
+    The head goes out with the first line, as Docker's does: clients that look at it alone (Docker's
+    own tests load images so, quietly) take it for the end of the work, and close the connection.
     """
-    response = await begin(call, JSON)
+    response: web.StreamResponse | None = None
     try:
         async for line in lines:
+            response = response or await begin(call, JSON)
             await response.write(line)
     except ConnectionError:
         raise
-    except Exception as exc:  # noqa: BLE001 - whatever failed, the stream is all that is left
+    except Exception as exc:  # noqa: BLE001 - the status has always been 200 here
         log.info("%s failed: %s", call.request.path, exc)
+        response = response or await begin(call, JSON)
         await response.write(error_line(exc))
+    response = response or await begin(call, JSON)
     await response.write_eof()
     return response
 

@@ -146,10 +146,11 @@ class Execs:
         )
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Set the size of an exec's terminal, once it has started. Raises NotFound,
-        InvalidParameter when it did not start, Internal when it does not within 10 s.
+        """Set the size of an exec's terminal, once it has started. Raises NotFound, Conflict when the
+        container is over, InvalidParameter when it did not start, Internal when it does not within 10 s.
         """
         found = self._get(exec_id)
+        _check_running(found.container, found.container.id)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await found.settled.wait()
