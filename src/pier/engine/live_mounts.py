@@ -31,6 +31,8 @@ def parse_added(wanted: list[Mount]) -> list[MountRecord]:
             raise Unsupported(f"a mount of type {mount.Type} cannot be added to a container")
         if mount.idmap or mount.cow or mount.Propagation not in ("", DEFAULT_PROPAGATION):
             raise Unsupported("idmap, cow and propagation are not for mounts that are added")
+        if mount.Type == "bind":
+            mount.Propagation = DEFAULT_PROPAGATION
         if mount.anonymous:
             raise InvalidParameter("a volume that is added needs a name")
     return found

@@ -11,12 +11,12 @@ import re
 
 from pier.engine import defaults, etc_files
 from pier.engine.idmaps import map_ids
-from pier.engine.user_mounts import missing_source
+from pier.engine.user_mounts import holds, missing_source
 from pier.errors import Internal, InvalidParameter
 from pier.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from pier.kernel.overlay import OPTIONS
 from pier.model.container import HostConfig
-from pier.model.mounts import MountRecord
+from pier.model.mounts import DEFAULT_PROPAGATION, MountRecord
 from pier.runtime.spec import Mount
 from pier.storage.cow import make_upper
 from pier.storage.merged import MergedDirectory
@@ -77,7 +77,7 @@ def build(
                 users.append(_cow(mount, directory))
             case "bind":
                 users.append(_bind(mount))
-        propagation = _root_propagation(mount, propagation)
+        propagation = _root_propagation(mount, propagation, data_root)
     if users:
         # Nearer to the root first: a bind of /etc must not hide the files that belong into it.
         files = sorted(files + users, key=lambda mount: mount["destination"].count("/"))
@@ -153,7 +153,7 @@ def _below(entry: Mount, subpath: str) -> Mount:
 
 def _bind(mount: MountRecord) -> Mount:
     _make_source(mount)
-    options = ["rbind" if mount.recursive else "bind", mount.Propagation]
+    options = ["rbind" if mount.recursive else "bind", mount.Propagation or DEFAULT_PROPAGATION]
     if not mount.RW:
         # Since Docker 25 a read-only bind is so with all mounts below it (kernel 5.12).
         options.insert(1, "rro" if mount.recursive and mount.readonly_recursive else "ro")
@@ -197,12 +197,13 @@ def _make_source(mount: MountRecord) -> None:
             ) from exc
 
 
-def _root_propagation(mount: MountRecord, present: str) -> str:
+def _root_propagation(mount: MountRecord, present: str, data_root: str) -> str:
     """What the root must be for the mount's own propagation to work; the strongest wins.
 
+    Binds that hold the data root are slaves unasked, and private where there is nobody to be slave of.
     Raises InvalidParameter when the source's mount has no peers that events could come from.
     """
-    if mount.Type != "bind" or mount.Propagation.endswith("private"):
+    if mount.Type != "bind" or mount.Propagation in ("", "private", "rprivate"):
         return present
     where, tags = _propagation_of(mount.Source)
     if mount.Propagation.endswith("shared"):
@@ -211,6 +212,8 @@ def _root_propagation(mount: MountRecord, present: str) -> str:
                 f"path {mount.Source} is mounted on {where} but it is not a shared mount"
             )
         return "shared"
+    if not tags and holds(mount.Source, data_root):
+        return present
     if not tags:
         raise InvalidParameter(
             f"path {mount.Source} is mounted on {where} but it is not a shared or slave mount"

@@ -12,7 +12,13 @@ import msgspec
 
 from pier.engine.idmaps import settle_idmap
 from pier.engine.services import Services
-from pier.engine.user_mounts import in_order, parse_all, parse_volume_path, valid_mode
+from pier.engine.user_mounts import (
+    in_order,
+    parse_all,
+    parse_volume_path,
+    settle_propagation,
+    valid_mode,
+)
 from pier.errors import InvalidParameter, NotFound
 from pier.images.image import Image
 from pier.kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
@@ -33,7 +39,7 @@ async def settle(
     if not (declared or host.VolumesFrom or host.Binds or host.Mounts or host.Tmpfs):
         return []
     mounts = {mount.Destination: mount for mount in _inherited(services, host)}
-    mounts |= {mount.Destination: mount for mount in parse_all(host)}
+    mounts |= {mount.Destination: mount for mount in _wanted(services, host)}
     for path in declared:
         mount = parse_volume_path(path)
         if mount.Destination not in mounts:
@@ -57,6 +63,13 @@ async def settle(
         services.volumes.release(container_id, settled, remove=True)
         raise
     return in_order([*mounts.values()])
+
+
+def _wanted(services: Services, host: HostConfig) -> list[MountRecord]:
+    found = parse_all(host)
+    for mount in found:
+        settle_propagation(mount, services.settings.data_root)
+    return found
 
 
 def image_mount_warnings(host: HostConfig) -> list[str]:

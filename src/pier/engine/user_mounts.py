@@ -126,7 +126,7 @@ def parse_bind(raw: str) -> MountRecord:
             Source=clean(source),
             Mode=mode,
             RW="ro" not in words,
-            Propagation=propagation or DEFAULT_PROPAGATION,
+            Propagation=propagation,
             create=True,
             idmap=idmaps.AUTO if "idmap" in words else "",
             cow="cow" in words,
@@ -151,6 +151,32 @@ def merge_tmpfs_options(words: list[str]) -> tuple[str, ...]:
             seen.add(key)
             kept.append(word)
     return tuple(reversed(kept))
+
+
+def settle_propagation(mount: MountRecord, data_root: str) -> None:
+    """Give a bind whose propagation nobody chose its own: rslave where the source holds the data root.
+
+    As dockerd has it: what the host mounts later appears below `-v /:/host`, and what it unmounts goes.
+    Raises InvalidParameter for a chosen one that would hold what the engine mounts.
+    """
+    if mount.Type != "bind":
+        return
+    if not holds(mount.Source, data_root):
+        mount.Propagation = mount.Propagation or DEFAULT_PROPAGATION
+    elif not mount.Propagation:
+        mount.Propagation = DEFAULT_PROPAGATION if mount.cow or mount.idmap else "rslave"
+    elif mount.Propagation not in ("rslave", "rshared"):
+        raise InvalidParameter(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount'
+            f' source is within the daemon root, daemon root: "{data_root}", bind mount source:'
+            f' "{mount.Source}", propagation: "{mount.Propagation}"'
+        )
+
+
+def holds(source: str, data_root: str) -> bool:
+    """Whether one of the two directories lies in the other."""
+    one, other = source.rstrip("/") + "/", data_root.rstrip("/") + "/"
+    return one.startswith(other) or other.startswith(one)
 
 
 def missing_source(source: str) -> InvalidParameter:
@@ -242,8 +268,8 @@ def _parse_bind_mount(entry: Mount, target: str) -> MountRecord:
     if not posixpath.isabs(entry.Source):
         raise _config("bind", f"invalid mount path: '{entry.Source}' mount path must be absolute")
     options = entry.BindOptions
-    propagation = (options.Propagation if options else "") or DEFAULT_PROPAGATION
-    if propagation not in PROPAGATIONS:
+    propagation = options.Propagation if options else ""
+    if propagation and propagation not in PROPAGATIONS:
         raise _config("bind", f"invalid propagation mode: {propagation}")
     if options and options.ReadOnlyForceRecursive:
         if not entry.ReadOnly:
@@ -272,7 +298,7 @@ def _checked_cow(mount: MountRecord) -> MountRecord:
         return mount
     if not mount.RW:
         raise _config("bind", "cow is for what is written, and the mount is read-only")
-    if mount.idmap or mount.Propagation != DEFAULT_PROPAGATION:
+    if mount.idmap or mount.Propagation not in ("", DEFAULT_PROPAGATION):
         raise _config("bind", "cow cannot be combined with idmap or a propagation")
     if len(os.fsencode(mount.Source)) > MAX_COW_SOURCE:
         raise _config("bind", f"the source of cow is longer than {MAX_COW_SOURCE} bytes")
