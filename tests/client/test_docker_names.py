@@ -164,6 +164,15 @@ def test_legacy_links(docker: Client, image: str) -> None:
     assert {"STORE_NAME=/web/store", "STORE_ENV_A=b"} <= set(env)
     links = docker("inspect", "-f", "{{.HostConfig.Links}}", "web").stdout
     assert links == "[/db:/web/store]\n"
+    names = docker("ps", "--no-trunc", "--format", "{{.Names}}").stdout.split()
+    assert set(names) == {"db,web/store", "web"}
+    docker("rename", "web", "site")
+    assert docker("inspect", "-f", "{{.Name}}", "site/store").stdout == "/db\n"
+    docker("rename", "db", "data")
+    links = docker("inspect", "-f", "{{.HostConfig.Links}}", "site").stdout
+    assert links == "[/data:/site/store]\n"
+    docker("rename", "data", "db")
+    docker("rename", "site", "web")
     done = docker("run", "--rm", "--link", "nosuch:x", image, "true", check=False)
     assert "could not get container for nosuch: No such container: nosuch" in done.stderr
     docker("stop", "-t", "0", "db", "web")

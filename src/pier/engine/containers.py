@@ -20,7 +20,7 @@ from pier.engine.create import create_container
 from pier.engine.exits import Exits
 from pier.engine.inspect import inspect_container
 from pier.engine.launch import Launcher
-from pier.engine.legacy_links import remove_link
+from pier.engine.legacy_links import remove_link, rename_in_links
 from pier.engine.log_stream import stream_log
 from pier.engine.logs import LogQuery
 from pier.engine.produce import produce
@@ -102,7 +102,7 @@ class Containers:
         wanted.sort(key=lambda container: container.created_ns, reverse=True)
         if limit > 0:
             del wanted[limit:]
-        rows = listing.summarize_all(wanted, services.images)
+        rows = listing.summarize_all(wanted, services.images, services.store)
         if size:
             for row, container in zip(rows, wanted, strict=True):
                 written, row.SizeRootFs = await self._sizes(container)
@@ -222,6 +222,7 @@ class Containers:
             bare = self._services.store.reserve_name(f"/{name.removeprefix('/')}")
         old_name = container.name
         self._services.store.rename(container, bare)
+        rename_in_links(self._services.store, old_name, bare)
         self._services.networks.endpoints.renamed(container)
         self._services.events.container(container.record, "rename", {"oldName": f"/{old_name}"})
 

@@ -44,6 +44,34 @@ def remove_link(containers: ContainerStore, ref: str) -> None:
     containers.save(container)
 
 
+def rename_in_links(containers: ContainerStore, old: str, new: str) -> None:
+    """A container has another name now: links from it and to it say so."""
+    for container in containers:
+        links = container.record.HostConfig.Links or ()
+        changed = [
+            link.replace(f"/{old}:", f"/{new}:", 1)
+            if link.startswith(f"/{old}:")
+            else link.replace(f":/{old}/", f":/{new}/", 1)
+            if link.startswith("/")
+            else link
+            for link in links
+        ]
+        if changed != [*links]:
+            container.record.HostConfig.Links = changed
+            containers.save(container)
+
+
+def link_names(containers: ContainerStore) -> dict[str, list[str]]:
+    """The "/CONTAINER/ALIAS" that links of the default bridge call containers by, by their names."""
+    found: dict[str, list[str]] = {}
+    for container in containers:
+        for link in container.record.HostConfig.Links or ():
+            target, _, path = link.partition(":")
+            if target.startswith("/"):
+                found.setdefault(target[1:], []).append(path)
+    return found
+
+
 def legacy_links(links: Iterable[str] | None) -> Iterator[tuple[str, str]]:
     """The (container, alias) pairs of links as they are kept."""
     for link in links or ():

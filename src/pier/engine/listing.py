@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from msgspec import UNSET
 
 from pier.engine.container import Container
+from pier.engine.legacy_links import link_names
 from pier.engine.mount_points import mount_points
 from pier.engine.network_view import endpoints
 from pier.engine.states import RUNNING
@@ -131,8 +132,10 @@ def summarize(
     return row
 
 
-def summarize_all(containers: list[Container], images: ImageStore) -> list[ContainerSummary]:
-    """Make the rows of a list; each image is looked up once."""
+def summarize_all(
+    containers: list[Container], images: ImageStore, store: ContainerStore
+) -> list[ContainerSummary]:
+    """Make the rows of a list; each image is looked up once. Links are names of what they link to."""
     known: dict[tuple[str, str], str] = {}
 
     def image_name(wished: str, image_id: str) -> str:
@@ -146,7 +149,11 @@ def summarize_all(containers: list[Container], images: ImageStore) -> list[Conta
         return known[key]
 
     at_ns = now_ns()
-    return [summarize(container, image_name, at_ns) for container in containers]
+    rows = [summarize(container, image_name, at_ns) for container in containers]
+    if links := link_names(store):
+        for row, container in zip(rows, containers, strict=True):
+            row.Names += links.get(container.name, ())
+    return rows
 
 
 def command_text(record: ContainerRecord) -> str:

@@ -51,12 +51,24 @@ class ContainerStore:
             return self._by_id[found_id]
         if not ref:
             raise InvalidParameter(f'invalid name or ID supplied: "{ref}"')
+        if "/" in ref:
+            return self._linked(ref)
         matching = [known for known in self._by_id if known.startswith(ref)]
         if len(matching) > 1:
             raise InvalidParameter(f"multiple IDs found with provided prefix: {ref}")
         if not matching:
             raise NotFound(f"No such container: {ref}")
         return self._by_id[matching[0]]
+
+    def _linked(self, ref: str) -> Container:
+        """What another container's link of `docker run --link` calls "CONTAINER/ALIAS"."""
+        name, _, alias = ref.strip("/").partition("/")
+        owner = self._by_id.get(self._id_by_name.get(name, ""))
+        for link in (owner and owner.record.HostConfig.Links) or ():
+            target, _, path = link.partition(":")
+            if target.startswith("/") and path.rpartition("/")[2] == alias:
+                return self.get(target)
+        raise NotFound(f"No such container: {ref}")
 
     def reserve_name(self, name: str) -> str:
         """Check a wished name, or make one up for "". Raises InvalidParameter, Conflict."""
