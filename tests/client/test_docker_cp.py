@@ -92,6 +92,8 @@ def _tar(*members: tuple[str, bytes, bytes, str]) -> bytes:
         ("/tmp/dangling", "dangling", 1 << 27 | 0o777, "/tmp/nowhere"),
         ("/tmp/dir/.", ".", 1 << 31 | 0o755, ""),
         ("/", "/", 1 << 31 | 0o755, ""),
+        (".", ".", 1 << 31 | 0o755, ""),
+        ("/./", ".", 1 << 31 | 0o755, ""),
         ("data/../data/file", "file", 1 << 23 | 1 << 22 | 0o755, ""),
         ("/data/fifo", "fifo", 1 << 25 | 0o644, ""),
     ],
@@ -101,6 +103,19 @@ def test_stat(
 ) -> None:
     found = _stat(engine, box, path)
     assert (found["name"], found["mode"], found["linkTarget"]) == (name, mode, target)
+
+
+@pytest.mark.parametrize(("path", "prefix"), [("/", "/"), ("/.", "./"), (".", "./")])
+def test_names_in_an_archive_of_the_root(
+    engine: EngineProcess, docker: Client, image: str, path: str, prefix: str
+) -> None:
+    docker("create", "--name", "whole", image)
+    status, _, body = _request(engine, "GET", "whole", path)
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        first, *rest = (member.get_info()["name"] for member in tar)
+    assert status == 200
+    assert first == prefix
+    assert f"{prefix}etc/passwd" in rest
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,9 @@ def absolute(path: str) -> str:
     if not path:
         raise InvalidParameter("bad parameter: pathcannot be empty")
     cleaned = posixpath.normpath("/" + path.lstrip("/"))
-    if cleaned != "/":
-        if path.endswith("/."):
-            cleaned += "/."
-        elif path.endswith("/"):
-            cleaned += "/"
-    return cleaned
+    if posixpath.basename(path.rstrip("/")) == ".":
+        return cleaned.rstrip("/") + "/."
+    return cleaned + "/" if path.endswith("/") and cleaned != "/" else cleaned
 
 
 def locate(root_fd: int, path: str, ref: str) -> Place:

@@ -139,7 +139,7 @@ def _archived(place: Place) -> Iterator[bytes]:
     packer = Packer()
     name = place.name or b"."
     shown = os.fsencode(place.shown)
-    yield from packer.pack(place.parent_fd, name, shown.rstrip(b"/") or b"/", place.found)
+    yield from packer.pack(place.parent_fd, name, shown.rstrip(b"/"), place.found)
     if stat.S_ISDIR(place.found.st_mode):
         fd = os.open(name, _DIRECTORY, dir_fd=place.parent_fd)
         yield from inside(packer, fd, shown.rstrip(b"/") + b"/")
