@@ -196,6 +196,8 @@ def test_mirrors(apart: EngineProcess):
         json.dump(settings, file)
     apart.start("--config-file", config)
     docker = apart.docker
+    shown = docker("info", "--format", "{{json .RegistryConfig.Mirrors}}").stdout
+    assert json.loads(shown) == ["http://localhost:1/", f"{mirror}/"]
     load(docker, f"localhost:{PORT}/library/thing:1", SMALL)
     docker("tag", f"localhost:{PORT}/library/thing:1", f"localhost:{PORT}/team/thing:1")
     with docker_registry_at(apart, PORT):

@@ -1,10 +1,12 @@
+import asyncio
 import json
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pier.api.body import convert, without_nulls
+from pier.api.body import convert, read_json, without_nulls
 from pier.api.containers import _create_request
 from pier.errors import InvalidParameter
 from pier.model.container import CreateRequest
@@ -77,4 +79,42 @@ def test_a_command_may_be_one_string():
 def test_wrong_bodies_are_refused(body, message):
     with pytest.raises(InvalidParameter) as caught:
         _create_request(body)
+    assert caught.value.message == message
+
+
+class _Request:
+    """What `read_json` asks of a request."""
+
+    headers: ClassVar[dict[str, str]] = {"Content-Type": "application/json"}
+
+    def __init__(self, body):
+        self._parts = [body, b""]
+        self.content = self
+
+    def at_eof(self):
+        return not self._parts[0]
+
+    async def readany(self):
+        return self._parts.pop(0)
+
+
+# The words of Go's encoding/json, checked against it.
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            b"{invalid",
+            "invalid JSON: invalid character 'i' looking for beginning of object key string",
+        ),
+        (b'{"a" 1}', "invalid JSON: invalid character '1' after object key"),
+        (b'{"a":1 "b"}', "invalid JSON: invalid character '\"' after object key:value pair"),
+        (b'{"a":[1 2]}', "invalid JSON: invalid character '2' after array element"),
+        (b'{"a":x}', "invalid JSON: invalid character 'x' looking for beginning of value"),
+        (b'{"a":', "invalid JSON: unexpected EOF"),
+        (b"{}trailing content", "unexpected content after JSON"),
+    ],
+)
+def test_what_is_no_json_is_refused_in_gos_words(body, message):
+    with pytest.raises(InvalidParameter) as caught:
+        asyncio.run(read_json(_Request(body)))
     assert caught.value.message == message

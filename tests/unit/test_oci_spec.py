@@ -274,7 +274,7 @@ def test_devices(tmp_path):
 
 
 def test_security_options():
-    options = ["no-new-privileges", "seccomp=unconfined", "label:disable", "writable-cgroups=true"]
+    options = ["no-new-privileges", "seccomp=unconfined", "label:disable", "writable-cgroups"]
     spec, keeper = build(host=HostConfig(SecurityOpt=options))
     assert spec["process"]["noNewPrivileges"] is True
     assert keeper["seccomp_bpf"] is None

@@ -57,6 +57,10 @@ def test_what_pier_does_anyway_is_accepted(run):
     run("--iptables=false", "--ip6tables=false")
 
 
+def test_an_empty_directory_of_cdi_is_none(run):
+    assert run("--cdi-spec-dir", "").settings.cdi_spec_dirs == ()
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -20,6 +20,19 @@ _MAPS_OF_OBJECTS = frozenset({"EndpointsConfig", "ExposedPorts", "Volumes"})
 _MAPS_WITH_NULLS = frozenset({"PortBindings"})
 _WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+?)`(?: - at `(?:key in )?\$\.?(.*)`)?")
 
+_MALFORMED = re.compile(r"JSON is malformed: (.+) \(byte (\d+)\)")
+# Where Go's decoder says that a character was out of place, by msgspec's words for it.
+_GO_PLACES = {
+    "invalid character": "looking for beginning of value",
+    "object keys must be strings": "looking for beginning of object key string",
+    "expected ':'": "after object key",
+    "expected ',' or '}'": "after object key:value pair",
+    "expected ',' or ']'": "after array element",
+    "trailing comma in object": "looking for beginning of object key string",
+    "trailing comma in array": "looking for beginning of value",
+    "invalid number": "in numeric literal",
+}
+
 # How Go's decoder names what it found, and what it wanted.
 _GO_KINDS = {"int": "number", "float": "number", "str": "string"}
 _GO_TYPES = {
@@ -53,8 +66,7 @@ async def read_json(request: web.BaseRequest) -> dict[str, Any] | None:
     try:
         value = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        text = "unexpected EOF" if str(exc) == "Input data was truncated" else str(exc)
-        raise InvalidParameter(f"invalid JSON: {text}") from None
+        raise InvalidParameter(_malformed(str(exc), content)) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -108,6 +120,22 @@ def _clean(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [without_nulls(item) if isinstance(item, dict) else item for item in value]
     return value
+
+
+def _malformed(found: str, content: bytes) -> str:
+    """What Go's decoder says of what msgspec found."""
+    if found == "Input data was truncated":
+        return "invalid JSON: unexpected EOF"
+    match = _MALFORMED.fullmatch(found)
+    if match is None:
+        return f"invalid JSON: {found}"
+    reason, place = match[1], int(match[2])
+    if reason == "trailing characters":
+        return "unexpected content after JSON"
+    if place >= len(content):
+        return "invalid JSON: unexpected EOF"
+    character = chr(content[place]).replace("'", r"\'")
+    return f"invalid JSON: invalid character '{character}' {_GO_PLACES.get(reason, reason)}"
 
 
 def _kind(value: Any) -> str:

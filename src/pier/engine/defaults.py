@@ -35,19 +35,20 @@ CAPABILITIES: Final = (
     "CAP_AUDIT_WRITE",
 )
 
+# In the order in which dockerd's inspect lists them.
 _MASKED_PATHS: Final = (
-    "/proc/acpi",
     "/proc/asound",
+    "/proc/acpi",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
+    "/proc/sched_debug",
+    "/proc/scsi",
     "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 )
 READONLY_PATHS: Final = (
     "/proc/bus",

@@ -15,7 +15,11 @@ BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.f
 )
 
 
-_WORDS = {"no-new-privileges": ("no-new-privileges", "true"), "disable": ("label", "disable")}
+_WORDS = {
+    "no-new-privileges": ("no-new-privileges", "true"),
+    "writable-cgroups": ("writable-cgroups", "true"),
+    "disable": ("label", "disable"),
+}
 
 
 class SecurityOptions(NamedTuple):

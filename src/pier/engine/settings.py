@@ -181,7 +181,7 @@ def _settings(values: dict[str, Value]) -> Settings:
             raise InvalidParameter(f"{field.replace('_', '-')} needs registry-listen")
     settle_tls(clean)
     spread_proxies(clean)
-    if clean.get("features", {}).get("cdi") is False:
+    if clean.get("features", {}).get("cdi") is False or [*clean.get("cdi_spec_dirs", ())] == [""]:
         clean["cdi_spec_dirs"] = ()
     settings = Settings(**clean)
     _check_log(settings)

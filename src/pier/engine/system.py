@@ -192,13 +192,12 @@ def _registry_config(settings: Settings) -> RegistryConfig:
     indexes = {
         host: IndexInfo(Name=host, Mirrors=[], Secure=False, Official=False) for host in hosts
     }
-    indexes["docker.io"] = IndexInfo(
-        Name="docker.io", Mirrors=list(settings.registry_mirrors), Secure=True, Official=True
-    )
+    mirrors = [url.rstrip("/") + "/" for url in settings.registry_mirrors]
+    indexes["docker.io"] = IndexInfo(Name="docker.io", Mirrors=mirrors, Secure=True, Official=True)
     return RegistryConfig(
         InsecureRegistryCIDRs=[*networks, *_ALWAYS_INSECURE],
         IndexConfigs=indexes,
-        Mirrors=list(settings.registry_mirrors),
+        Mirrors=mirrors,
     )
 
 
