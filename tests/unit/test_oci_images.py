@@ -41,6 +41,14 @@ def test_no_config(data):
         decode_config(data)
 
 
+def test_what_is_no_text_is_read_as_go_does():
+    config = decode_config(b'{"rootfs":{"diff_ids":[]},"config":{"Labels":{"by":"Andr\xe9"}}}')
+    assert config.config.Labels == {"by": "Andr\ufffd"}
+    for data in (b"\xff", b'{"rootfs":{"diff_ids":[]},"a\xff'):
+        with pytest.raises(InvalidParameter):
+            decode_config(data)
+
+
 def test_digests_are_checked():
     with pytest.raises(InvalidParameter):
         decode_manifest(b'{"config":{"digest":"sha256:../../etc/passwd"}}')

@@ -292,6 +292,12 @@ def test_owner_out_of_range(root, owner):
         apply(root, archive(("x", {"uid": owner})))
 
 
+@pytest.mark.parametrize("major", [1 << 12, 0o7777777])
+def test_device_out_of_range(root, major):
+    with pytest.raises(TarError, match="out of range"):
+        apply(root, archive(("x", {"type": tarfile.CHRTYPE, "devmajor": major})))
+
+
 def test_nothing(root):
     assert apply(root, b"").entries == 0
     assert apply(root, archive()).entries == 0

@@ -51,7 +51,7 @@ def read_archive(path: str, into: str) -> dict[str, str]:
         fd = os.open(INDEX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=root_fd)
         with open(fd, "rb") as file:
             found = msgspec.json.decode(file.read(), type=dict[str, str])
-    except (TarError, msgspec.DecodeError, FileNotFoundError) as exc:
+    except (TarError, msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError) as exc:
         raise InvalidParameter(f"this is no archive of cache mounts: {exc}") from exc
     finally:
         os.close(root_fd)

@@ -80,7 +80,7 @@ class VolumeKeeping:
                 with open(found, "rb") as file:
                     record = msgspec.json.decode(file.read(), type=VolumeRecord)
                 os.close(os.open(_DATA, _DIRECTORY, dir_fd=fd))
-            except (TarError, msgspec.DecodeError, FileNotFoundError) as exc:
+            except (TarError, msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError) as exc:
                 raise InvalidParameter(f"not the backup of a volume: {exc}") from exc
             except OSError as exc:
                 reason = (exc.strerror or str(exc)).lower()

@@ -157,7 +157,7 @@ def _docker_plans(
         items = msgspec.json.decode(
             archive.read("manifest.json", MAX_MANIFEST), type=list[_Item] | None
         )
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidParameter(f"invalid manifest.json: {exc}") from exc
     if items is None:
         raise InvalidParameter("invalid manifest, manifest cannot be null (but can be [])")

@@ -160,9 +160,15 @@ def chain_ids(diff_ids: Sequence[str]) -> list[Digest]:
 
 
 def _decode(data: bytes, what: str) -> Any:
-    """Decode JSON; nested deeper than the interpreter's stack is an error, not a crash."""
+    """Decode JSON; nested deeper than the interpreter's stack is an error, not a crash.
+
+    Bytes that are no UTF-8 become U+FFFD, as Go reads them: labels in Latin-1 are out there.
+    """
     try:
-        return _without_nulls(msgspec.json.decode(data))
+        try:
+            return _without_nulls(msgspec.json.decode(data))
+        except UnicodeDecodeError:
+            return _without_nulls(msgspec.json.decode(data.decode(errors="replace")))
     except (msgspec.DecodeError, RecursionError) as exc:
         raise InvalidParameter(f"invalid {what}: {exc}") from exc
 

@@ -110,7 +110,7 @@ class Repository:
                 following = _NEXT.search(response.headers.get("Link", ""))
             try:
                 found += msgspec.json.decode(data, type=_Tags).tags or []
-            except msgspec.DecodeError as exc:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
                 raise RegistryError(f"invalid list of tags: {exc}") from exc
             if following is None:
                 break
@@ -222,6 +222,6 @@ def _sniff(data: bytes) -> str:
     """Read a manifest's media type out of itself, for registries that do not send it."""
     try:
         found = msgspec.json.decode(data, type=dict[str, object]).get("mediaType", "")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     return found if isinstance(found, str) else ""

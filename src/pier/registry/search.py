@@ -60,7 +60,7 @@ async def search(
             continue
         try:
             found = msgspec.json.decode(data, type=_Answer).results or []
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise RegistryError(f"error decoding registry search results: {exc}") from exc
         return [result for result in found if wanted(result)]
     raise failure

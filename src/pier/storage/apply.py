@@ -36,6 +36,8 @@ _ARCHIVE_FAULTS = frozenset(
     }
 )
 _MAX_ID = 0xFFFFFFFE
+# What dev_t has bits for (kdev_t.h).
+_MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
 # Beyond this many seconds a time_t has no room; file systems cut far below it.
 _MAX_TIME_NS = ((1 << 63) - 1) * 1_000_000_000
 
@@ -211,7 +213,10 @@ class Unpacking:
         elif kind == header.FIFO:
             os.mkfifo(name, 0o600, dir_fd=parent_fd)
         elif kind in (header.CHARACTER, header.BLOCK_DEVICE):
-            device = os.makedev(entry.devmajor, entry.devminor)
+            major, minor = entry.devmajor, entry.devminor
+            if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+                raise TarError(f"{os.fsdecode(name)}: device {major}:{minor} is out of range")
+            device = os.makedev(major, minor)
             type_ = stat.S_IFCHR if kind == header.CHARACTER else stat.S_IFBLK
             os.mknod(name, type_ | 0o600, device, dir_fd=parent_fd)
         else:

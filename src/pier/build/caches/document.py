@@ -129,6 +129,6 @@ def decode(data: bytes) -> tuple[CacheConfig, Mapping[str, bytes]]:
         packed = base64.b64decode(config.pier)
         text = unpacking.decompress(packed, _MAX_CONFIGS)
         configs = msgspec.json.decode(text, type=dict[str, str])
-    except (msgspec.DecodeError, zlib.error, binascii.Error) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, zlib.error, binascii.Error) as exc:
         raise InvalidParameter(f"invalid build cache: {exc}") from exc
     return config, {key: text.encode() for key, text in configs.items()}

@@ -25,7 +25,7 @@ def dress(
     if given:
         try:
             config = msgspec.json.decode(given, type=ImageConfig)
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise InvalidParameter(f"failed to unmarshal image config: {exc}") from exc
         said = sum(not step.empty_layer for step in config.history)
         history = config.history if said == len(diff_ids) else _history(image)

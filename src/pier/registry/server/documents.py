@@ -63,7 +63,7 @@ def _own_media_type(data: bytes) -> str:
     """What the document says it is; without a word, what it looks like."""
     try:
         found = msgspec.json.decode(data, type=_MediaType)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Refusal("MANIFEST_INVALID", str(exc)) from exc
     return found.mediaType or (OCI_MANIFEST if found.manifests is None else OCI_INDEX)
 
