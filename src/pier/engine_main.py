@@ -191,7 +191,6 @@ async def _registry(settings: Settings, engine: Engine) -> AsyncIterator[None]:
     )
     images = engine.images
     async with AsyncExitStack() as stack:
-        pushed: Store | None = None
         shelf: EngineShelf | EngineStore = EngineShelf(images.store)
         if settings.registry_push:
             pushed = Store(images.store.root.join("registry"))
@@ -199,14 +198,16 @@ async def _registry(settings: Settings, engine: Engine) -> AsyncIterator[None]:
             shelf = EngineStore(
                 images.store, pushed, arrived=images.tell_pushed, remove=images.remove_name
             )
+            stack.callback(shelf.close)
         service, addresses = await stack.enter_async_context(running.listening(options, shelf))
         for address in addresses:
             log.info("Registry listen on %s", address)
-        if pushed is not None:
-            keeping = asyncio.create_task(
-                running.keep_house(service, pushed, options, asyncio.Event())
-            )
-            stack.push_async_callback(_cancelled, keeping)
+        if isinstance(shelf, EngineStore):
+            for work in (
+                running.keep_house(service, shelf.pushed, options, asyncio.Event()),
+                shelf.keep_settled(service),
+            ):
+                stack.push_async_callback(_cancelled, asyncio.create_task(work))
         yield
 
 

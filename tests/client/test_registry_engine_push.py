@@ -13,7 +13,7 @@ import peers
 import pytest
 
 from busybox_image import docker_archive, root_tar
-from engine_process import EngineProcess
+from engine_process import EngineProcess, wait_until
 from registry_process import (
     OCI_MANIFEST,
     Served,
@@ -75,10 +75,10 @@ def image_of(engine: EngineProcess, name: str) -> str:
     return engine.docker("images", "-q", "--no-trunc", name).stdout.strip()
 
 
-def kept(engine: EngineProcess) -> set[str]:
-    """What the registry keeps beside the engine's images."""
+def assert_forgotten(engine: EngineProcess) -> None:
+    """The registry keeps nothing any more; it is told of what the engine removes."""
     top = f"{engine.data_root}/registry/blobs/sha256"
-    return {f"sha256:{name}" for name in os.listdir(top)}
+    wait_until(lambda: not os.listdir(top), "what was pushed is forgotten")
 
 
 def test_docker_pushes_to_its_own_engine(serving: EngineProcess, registry: Served) -> None:
@@ -90,9 +90,12 @@ def test_docker_pushes_to_its_own_engine(serving: EngineProcess, registry: Serve
     docker("rmi", "-f", "own:v1", "localhost:5000/team/own:v1")
     assert docker("run", "--rm", "--network", "none", "team/own:v1", "echo", "hi").stdout == "hi\n"
     docker("pull", "-q", "localhost:5000/team/own:v1")
-    assert not kept(serving)
+    top = f"{serving.data_root}/registry/blobs/sha256"
+    # The layer is the engine's own file, not a copy.
+    assert sorted(os.stat(f"{top}/{name}").st_nlink for name in os.listdir(top)) == [1, 1, 2]
     # Removed by either side, it is gone on both.
     docker("rmi", "localhost:5000/team/own:v1", "team/own:v1")
+    assert_forgotten(serving)
     assert registry.get("/v2/team/own/tags/list").codes == ["NAME_UNKNOWN"]
 
 
@@ -109,7 +112,7 @@ def test_official_names_and_two_tags(serving: EngineProcess, registry: Served) -
         assert done.status == 202
     assert image_of(serving, "thing") == ""
     assert registry.get(f"/v2/library/thing/manifests/{digest_of(data)}").status == 404
-    assert not kept(serving)
+    assert_forgotten(serving)
 
 
 def test_index_is_one_image_for_several_platforms(serving: EngineProcess, registry: Served) -> None:
@@ -127,8 +130,29 @@ def test_index_is_one_image_for_several_platforms(serving: EngineProcess, regist
     assert registry.get("/v2/team/multi/manifests/v1").body == data
     for child in children:
         assert registry.get(f"/v2/team/multi/manifests/{digest_of(child)}").body == child
-    assert not kept(serving)
     serving.docker("rmi", "team/multi:v1")
+    assert_forgotten(serving)
+
+
+def test_a_tag_stays_the_manifest_that_was_pushed(serving: EngineProcess, registry: Served) -> None:
+    """One image may have several manifests, of which the engine knows the last."""
+    image = config(Labels={"n": "twice"})
+    first = push(registry, "team/twice", "v1", image)
+    second = push(registry, "team/twice", "v2", image, gzip.compress(ROOT, 2, mtime=0))
+    assert first != second
+    for tag, data in (("v1", first), ("v2", second)):
+        assert registry.get(f"/v2/team/twice/manifests/{tag}").body == data
+        assert registry.get(f"/v2/team/twice/manifests/{digest_of(data)}").body == data
+        assert image_of(serving, f"team/twice:{tag}") == digest_of(image)
+    other = push(registry, "team/twice", "v1", config(Labels={"n": "another"}))
+    assert registry.get("/v2/team/twice/manifests/v1").body == other
+    # A name that the engine gives to another image means that one.
+    serving.docker("tag", "team/twice:v2", "team/twice:v1")
+    assert registry.get("/v2/team/twice/manifests/v1").body == second
+    serving.docker("rmi", "-f", digest_of(image))
+    serving.docker("rmi", "-f", digest_of(config(Labels={"n": "another"})))
+    assert_forgotten(serving)
+    assert registry.get("/v2/team/twice/tags/list").status == 404
 
 
 def test_what_a_container_uses_is_not_deleted(serving: EngineProcess, registry: Served) -> None:

@@ -71,6 +71,8 @@ class ImageStore:
         self._used: dict[str, int] = {}
         self.when_added: Callable[[], object] = lambda: None
         """Called after an image was added, in whichever thread did it."""
+        self.when_unnamed: Callable[[], object] = lambda: None
+        """Called after an image lost a name, in whichever thread did it, and with the lock held."""
         self._open()
 
     def __contains__(self, image_id: str) -> bool:
@@ -354,6 +356,7 @@ class ImageStore:
             self._used.pop(image.id, None)
             for reference in image.references:
                 self._by_reference.pop(str(reference), None)
+            self.when_unnamed()
             gone = self.collect(in_use=in_use)
             for blob in image.blobs - self._live_blobs():
                 if not self._pins[blob]:
@@ -408,8 +411,10 @@ class ImageStore:
             if not writer.is_kept:
                 return False
             with self.pinned() as pins:
-                pins.add(writer.digest)
-                new = writer.commit()
+                new = writer.digest
+                pins.add(new)
+                if not self.blobs.exists(new):  # pushed to our own registry, it came back to us
+                    writer.commit()
                 with self._lock:
                     if not self._pins[old]:
                         with self._database.transaction() as db:
@@ -448,6 +453,7 @@ class ImageStore:
             image = self._images[owner]
             rest = tuple(r for r in image.references if r != reference)
             self._images[owner] = replace(image, references=rest)
+            self.when_unnamed()
 
     def _index(self, image_id: Digest, reference: Reference, tagged_at: int) -> None:
         image = self._images[image_id]

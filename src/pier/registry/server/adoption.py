@@ -39,14 +39,6 @@ from pier.storage.sync import link_durably
 Find = Callable[[Digest], str]
 
 
-class Adopted(Struct, frozen=True):
-    """`manifests` are what the engine has now, an index before what it names; so are `blobs`."""
-
-    images: list[Image]
-    manifests: tuple[Digest, ...]
-    blobs: tuple[Digest, ...]
-
-
 class _Part(Struct, frozen=True):
     """An image manifest, or an attestation's, which has no `image`."""
 
@@ -91,29 +83,29 @@ def adopt(
     digest: Digest,
     media_type: str,
     references: Sequence[Reference],
-) -> Adopted | None:
-    """Make images of a manifest or an index, called so; None for what the engine cannot have.
+) -> list[Image]:
+    """Make images of a manifest or an index, called so; none of what the engine cannot have.
 
     Blocks. Raises Internal for a full disk; then nothing is left behind.
     """
     try:
         parts = list(_read(find, data, digest, media_type))
     except (InvalidParameter, NotFound):
-        return None
+        return []
     pictures = [part for part in parts if part.image is not None]
     if not pictures or len({part.manifest.config.digest for part in pictures}) < len(pictures):
-        return None
+        return []
     index = digest if media_type in INDEXES else None
     with Intake(images) as intake:
         try:
             _judge(images, intake, find, parts)
         except (InvalidParameter, NotFound):
-            return None
+            return []
         intake.add([data])
         for part in parts:
             if part.digest not in intake:
                 intake.keep(_blob(images, find, part.digest))
-        taken = [
+        return [
             intake.register(
                 Digest(part.manifest.config.digest),
                 [LayerSource(Digest(d.digest), d.mediaType) for d in part.manifest.layers],
@@ -123,8 +115,6 @@ def adopt(
             )
             for part in pictures
         ]
-    manifests = (*((index,) if index else ()), *(part.digest for part in parts))
-    return Adopted(taken, manifests, tuple({b: None for part in parts for b in part.blobs}))
 
 
 def _read(find: Find, data: bytes, digest: Digest, media_type: str) -> Iterator[_Part]:

@@ -68,6 +68,16 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX tags_by_digest ON tags (repository, digest);
     """,
+    """
+    CREATE TABLE adopted (              -- manifests that an engine has as images: engine_store.py
+        repository TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        images TEXT NOT NULL,           -- their IDs, with blanks between
+        PRIMARY KEY (repository, digest),
+        FOREIGN KEY (repository, digest) REFERENCES manifests (repository, digest)
+            ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    """,
 )
 
 
@@ -228,40 +238,70 @@ class Catalog:
             known = {
                 str(row[0])
                 for row in self._writer.execute(
-                    "SELECT digest FROM blobs WHERE repository = ? UNION "
-                    "SELECT digest FROM manifests WHERE repository = ?",
-                    (name, name),
+                    "SELECT digest FROM blobs WHERE repository = ?1 UNION "
+                    "SELECT digest FROM manifests WHERE repository = ?1",
+                    (name,),
                 )
             }
         return [digest for digest in digests if digest not in known]
 
-    def give_up(
-        self, name: str, tags: Sequence[str], manifests: Iterable[Digest], blobs: Iterable[Digest]
-    ) -> None:
-        """Forget what another store has now: but for what else is tagged, or named, in here.
+    def note_adopted(self, name: str, digest: Digest, images: Iterable[str]) -> None:
+        """Remember that an engine has a manifest of a repository as these images."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO adopted VALUES (?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET images = excluded.images",
+                (name, digest, " ".join(images)),
+            )
 
-        `manifests` come before those that they name.
+    def adopted(self) -> list[tuple[str, Digest, frozenset[str], str]]:
+        """Return repository, manifest, images and tag, "" for none, of each. For any thread."""
+        with self._lock:
+            rows = self._writer.execute(
+                "SELECT repository, digest, images, coalesce(tag, '') FROM adopted "
+                "LEFT JOIN tags USING (repository, digest)"
+            ).fetchall()
+        return [(str(r[0]), Digest(str(r[1])), frozenset(r[2].split()), str(r[3])) for r in rows]
+
+    def adopted_as(self, name: str, digest: Digest) -> frozenset[str]:
+        """Return the images that a manifest was adopted as, none for one that was not."""
+        row = self._one(
+            "SELECT images FROM adopted WHERE repository = ? AND digest = ?", name, digest
+        )
+        return frozenset(str(row[0]).split()) if row is not None else frozenset()
+
+    def forget(self, name: str, digest: Digest, tags: Iterable[str]) -> list[Digest]:
+        """Take tags from a manifest; without any, and named by none, it goes with what it names.
+
+        Returns the digests that the repository does not give out any more.
         """
-        free = "AND NOT EXISTS (SELECT 1 FROM named n WHERE n.repository = ?1 AND n.digest = ?2)"
+        alone = "repository = ?1 AND digest = ?2 AND NOT EXISTS "
+        alone += "(SELECT 1 FROM named n WHERE n.repository = ?1 AND n.digest = ?2)"
+        untagged = "NOT EXISTS (SELECT 1 FROM tags WHERE repository = ?1 AND digest = ?2)"
+        gone: list[Digest] = []
         with self._transaction() as db:
             db.executemany(
-                "DELETE FROM tags WHERE repository = ? AND tag = ?", [(name, tag) for tag in tags]
+                "DELETE FROM tags WHERE repository = ? AND tag = ? AND digest = ?",
+                [(name, tag, digest) for tag in tags],
             )
-            db.executemany(
-                f"DELETE FROM manifests WHERE repository = ?1 AND digest = ?2 {free} "  # noqa: S608
-                "AND NOT EXISTS (SELECT 1 FROM tags WHERE repository = ?1 AND digest = ?2)",
-                [(name, digest) for digest in manifests],
-            )
-            db.executemany(
-                f"DELETE FROM blobs WHERE repository = ?1 AND digest = ?2 {free}",  # noqa: S608
-                [(name, digest) for digest in blobs],
-            )
+            waiting = [digest]
+            while waiting:
+                item = (name, waiting.pop())
+                query = "SELECT digest FROM named WHERE repository = ? AND manifest = ?"
+                named = [Digest(str(row[0])) for row in db.execute(query, item)]
+                manifest = db.execute(f"DELETE FROM manifests WHERE {alone} AND {untagged}", item)  # noqa: S608
+                blob = db.execute(f"DELETE FROM blobs WHERE {alone}", item)  # noqa: S608
+                if manifest.rowcount > 0:
+                    waiting += named
+                if manifest.rowcount > 0 or blob.rowcount > 0:
+                    gone.append(item[1])
             db.execute(
                 "DELETE FROM repositories WHERE name = ?1 "
                 "AND NOT EXISTS (SELECT 1 FROM blobs WHERE repository = ?1) "
                 "AND NOT EXISTS (SELECT 1 FROM manifests WHERE repository = ?1)",
                 (name,),
             )
+        return gone
 
     # Collecting: see collect.py
 

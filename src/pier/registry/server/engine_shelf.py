@@ -66,8 +66,11 @@ class EngineShelf:
     def tags(self, name: str, after: str, limit: int) -> list[str]:
         return page(self._tags(name), after, limit)
 
+    def image(self, name: str, tag: str) -> Image | None:
+        return self._tags(name).get(tag)
+
     def by_tag(self, name: str, tag: str) -> Entry | None:
-        image = self._tags(name).get(tag)
+        image = self.image(name, tag)
         return self._offers_of(image)[0].entry if image else None
 
     def by_digest(self, name: str, digest: Digest) -> Entry | None:

@@ -1,14 +1,19 @@
 """An engine's images as a registry to push to: what is an image becomes one of the engine's.
 
-    <data-root>/registry/    a store (store.py): uploads, and what no engine keeps, such as artifacts,
-                             referrers, manifests without a tag, images of other systems
+    <data-root>/registry/    a store (store.py) of all that was pushed
 
 A manifest with a tag is handed to the engine (`adoption.py`): its blobs get a second name in the
-engine's store, nothing is copied, and then lose the first one. From there on the image is the
-engine's and the tag its name: whoever removes it there, or here, removes it. What is pushed again,
-mounted, or named by an artifact gets its first name back.
+engine's store, so that nothing is copied, and its tag is a name of the image. The store remembers
+which manifest it was, since the engine knows one for each image and others may follow. A tag that
+the engine does not know any more, or that means another image there, is none, and is forgotten with
+what was pushed for it (`settle`). What is no image stays what it is in any registry.
 """
 
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from pier.errors import Conflict, Internal, NotFound
@@ -22,8 +27,11 @@ from pier.registry.server.catalog import Entry
 from pier.registry.server.documents import Document, read_document
 from pier.registry.server.engine_shelf import EngineShelf, Offer, familiar, page
 from pier.registry.server.refusal import Refusal
+from pier.registry.server.service import Service
 from pier.registry.server.store import Store
 from pier.registry.server.uploads import Upload
+
+log = logging.getLogger(__name__)
 
 # Both are called in threads of the registry's. The first one tells of an image and its new name, the
 # second one removes a name; it raises NotFound, Conflict.
@@ -32,7 +40,7 @@ Remove = Callable[[str], object]
 
 
 class EngineStore:
-    """`service.Writable`. The caller closes `pushed`."""
+    """`service.Writable`, made and read by the loop. The caller closes it, and `pushed`."""
 
     def __init__(
         self, images: ImageStore, pushed: Store, *, arrived: Arrived, remove: Remove
@@ -43,12 +51,23 @@ class EngineStore:
         self._shelf = EngineShelf(images)
         self._arrived = arrived
         self._remove = remove
+        # Between what is kept here and what is forgotten.
+        self._lock = threading.Lock()
+        loop = asyncio.get_running_loop()
+        # Set when the engine took a name away; at first, as it may have before.
+        self._unsettled = asyncio.Event()
+        self._unsettled.set()
+        images.when_unnamed = lambda: loop.call_soon_threadsafe(self._unsettled.set)
+
+    def close(self) -> None:
+        """Listen to the engine no more."""
+        self._images.when_unnamed = lambda: None
 
     @property
     def catalog(self) -> "EngineStore":
         return self
 
-    # What is there: the engine's word counts for its names
+    # What is there: of names the engine's word counts
 
     def has_repository(self, name: str) -> bool:
         return self.pushed.catalog.has_repository(name) or self._shelf.has_repository(name)
@@ -58,11 +77,17 @@ class EngineStore:
         return page([n for one in both for n in one.repositories(after, limit)], after, limit)
 
     def tags(self, name: str, after: str, limit: int) -> list[str]:
-        both = (self.pushed.catalog, self._shelf)
-        return page([t for one in both for t in one.tags(name, after, limit)], after, limit)
+        pushed = self.pushed.catalog.tags(name, after, -1)
+        there = [tag for tag in pushed if self.by_tag(name, tag) is not None]
+        return page([*there, *self._shelf.tags(name, after, limit)], after, limit)
 
     def by_tag(self, name: str, tag: str) -> Entry | None:
-        return self._shelf.by_tag(name, tag) or self.pushed.catalog.by_tag(name, tag)
+        entry = self.pushed.catalog.by_tag(name, tag)
+        adopted = self.pushed.catalog.adopted_as(name, entry.digest) if entry else frozenset()
+        image = self._shelf.image(name, tag)
+        if image is None:
+            return None if adopted else entry
+        return entry if image.id in adopted else self._shelf.by_tag(name, tag)
 
     def by_digest(self, name: str, digest: Digest) -> Entry | None:
         return self.pushed.catalog.by_digest(name, digest) or self._shelf.by_digest(name, digest)
@@ -87,9 +112,9 @@ class EngineStore:
     def read(self, digest: Digest) -> bytes:
         """Return a manifest. Raises FileNotFoundError when its image went."""
         try:
-            return self._shelf.read(digest)
-        except FileNotFoundError:
             return self.pushed.read(digest)
+        except FileNotFoundError:
+            return self._shelf.read(digest)
 
     # Pushing
 
@@ -98,32 +123,31 @@ class EngineStore:
 
     def mount(self, repository: str, digest: Digest) -> bool:
         """Link a blob that another repository has, or an image."""
-        return self.pushed.mount(repository, digest) or self._take_back(repository, digest)
+        return self.pushed.mount(repository, digest) or self._take_in(repository, digest)
 
     def put_manifest(
         self, repository: str, digest: Digest, data: bytes, document: Document, tags: Sequence[str]
     ) -> None:
-        """Make an image of it, or keep it. Raises Refusal, OSError for a full disk."""
+        """Keep it, and make an image of it. Raises Refusal, OSError for a full disk."""
         name = familiar(repository)
         references = [parse_reference(f"{name}:{tag}") for tag in tags] if name else []
-        if references and self._adopt(repository, digest, data, document, references):
-            return
-        self._keep(repository, digest, data, document, tags)
-        for tag in tags:
-            # The name is something else's from now on.
-            if self._shelf.by_tag(repository, tag) is not None:
-                self._remove_name(f"{name}:{tag}")
+        images = self._adopt(data, digest, document, references) if references else []
+        with self._lock:
+            self._keep(repository, digest, data, document, tags)
+            if images:
+                self.pushed.catalog.note_adopted(repository, digest, [i.id for i in images])
+        for reference in references:
+            if images:
+                self._arrived(images[0], reference)
+            elif self._shelf.image(repository, reference.tag) is not None:
+                # The name is something else's from now on.
+                self._remove_name(reference.familiar)
 
     def _adopt(
-        self,
-        repository: str,
-        digest: Digest,
-        data: bytes,
-        document: Document,
-        references: Sequence[Reference],
-    ) -> bool:
+        self, data: bytes, digest: Digest, document: Document, references: Sequence[Reference]
+    ) -> list[Image]:
         try:
-            adopted = adopt(
+            return adopt(
                 self._images,
                 self._find,
                 data,
@@ -135,17 +159,6 @@ class EngineStore:
             if isinstance(exc.__cause__, OSError):
                 raise exc.__cause__ from exc
             raise
-        if adopted is None:
-            return False
-        tags = [reference.tag for reference in references]
-        self.pushed.catalog.give_up(repository, tags, adopted.manifests, adopted.blobs)
-        for given_up in (*adopted.manifests, *adopted.blobs):
-            if self.pushed.has_bytes(given_up):
-                self.pushed.drop_bytes(given_up)
-        for image in adopted.images[:1]:
-            for reference in references:
-                self._arrived(image, reference)
-        return True
 
     def _find(self, digest: Digest) -> str:
         if not self.has_bytes(digest):
@@ -155,21 +168,21 @@ class EngineStore:
     def _keep(
         self, repository: str, digest: Digest, data: bytes, document: Document, tags: Sequence[str]
     ) -> None:
-        """Store it here, with what it names of the engine's: images may go, it stays whole."""
-        lacking = self.pushed.catalog.lacks(repository, (*document.blobs, *document.children))
-        for item in lacking:
+        """Store it, with what it names of the engine's: images may go, it stays whole."""
+        for item in self.pushed.catalog.lacks(repository, (*document.blobs, *document.children)):
             offer = self._shelf.offer(repository, item) if item in document.children else None
             if offer is not None:
                 self._keep_offer(repository, offer)
             else:
-                self._take_back(repository, item)
+                self._take_in(repository, item)
         self.pushed.put_manifest(repository, digest, data, document, tags)
 
     def _keep_offer(self, repository: str, offer: Offer) -> None:
         document = read_document(offer.data, offer.entry.media_type)
         self._keep(repository, offer.entry.digest, offer.data, document, ())
 
-    def _take_back(self, repository: str, digest: Digest) -> bool:
+    def _take_in(self, repository: str, digest: Digest) -> bool:
+        """Link a blob of the engine's; False when it is not there."""
         try:
             self.pushed.take_in(self._shelf.blob_path(digest), repository, digest)
         except FileNotFoundError:
@@ -177,6 +190,29 @@ class EngineStore:
         return True
 
     # Deleting
+
+    async def keep_settled(self, service: Service) -> None:
+        """Settle whenever the engine took a name away, until cancelled."""
+        while True:
+            await self._unsettled.wait()
+            self._unsettled.clear()
+            try:
+                await service.start(self.settle)
+            except (OSError, sqlite3.Error) as exc:
+                log.warning("what was pushed for images that are gone stays: %s", exc)
+
+    def settle(self) -> None:
+        """Forget what was pushed for names that the engine has no more. Blocks; for any thread."""
+        with self._lock:
+            over: defaultdict[tuple[str, Digest], list[str]] = defaultdict(list)
+            for repository, digest, images, tag in self.pushed.catalog.adopted():
+                image = self._shelf.image(repository, tag) if tag else None
+                if image is None or image.id not in images:
+                    over[repository, digest].append(tag)
+            for (repository, digest), tags in over.items():
+                for gone in self.pushed.catalog.forget(repository, digest, tags):
+                    if self.pushed.has_bytes(gone):
+                        self.pushed.drop_bytes(gone)
 
     def unlink(self, name: str, digest: Digest) -> bool:
         """Let a repository give a blob out no more. Raises Refusal for an image's."""
@@ -186,13 +222,20 @@ class EngineStore:
 
     def delete_manifest(self, name: str, digest: Digest) -> bool:
         """Delete a manifest and its tags; an image loses its names. Raises Refusal."""
-        tags = self._shelf.tags_of(name, digest)
+        pushed = [
+            tag
+            for repository, other, images, tag in self.pushed.catalog.adopted()
+            if (repository, other) == (name, digest) and tag
+            if (image := self._shelf.image(name, tag)) is not None and image.id in images
+        ]
+        tags = {*pushed, *self._shelf.tags_of(name, digest)}
         for tag in tags:
             self._remove_name(f"{familiar(name)}:{tag}")
+        self.settle()  # with its blobs, which no record would lead to afterwards
         return self.pushed.catalog.delete_manifest(name, digest) or bool(tags)
 
     def delete_tag(self, name: str, tag: str) -> bool:
-        there = self._shelf.by_tag(name, tag) is not None
+        there = self._shelf.image(name, tag) is not None
         if there:
             self._remove_name(f"{familiar(name)}:{tag}")
         return self.pushed.catalog.delete_tag(name, tag) or there
