@@ -133,6 +133,16 @@ def test_the_working_directory_makes_nothing_on_the_host(room: Room):
     assert not [path for path in host_files(room.data) if path.endswith("/pwned")]
 
 
+def test_the_working_directory_is_not_made_through_a_process_of_the_host(room: Room, tmp_path):
+    """An image's WORKDIR, in a container that sees the host's processes."""
+    namespaces = [{"type": kind} for kind in bundles.NAMESPACES if kind != "pid"]
+    path = f"/proc/{os.getpid()}/root{tmp_path}/pwned"
+    with pytest.raises(StartFailed) as info:
+        room.started(["true"], namespaces=namespaces, cwd=path)
+    assert info.value.step == "chdir", info.value
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("exec_too", [False, True])
 def test_the_interpreter_cannot_be_written(room: Room, exec_too: bool):
     """CVE-2019-5736: /proc/self/exe as entry point, and the host's file behind it."""

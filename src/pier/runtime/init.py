@@ -530,11 +530,17 @@ def take_stdio(
 
 
 def _make_working_directory(cwd: str) -> None:
-    """Docker makes a working directory that the image lacks; errors show when it is entered."""
-    try:
-        os.makedirs(cwd, exist_ok=True)
-    except OSError:
-        return
+    """Docker makes a working directory that the image lacks; errors show when it is entered.
+
+    Never through /proc/N/root or the like: with the host's processes in sight an image's
+    "/proc/1/root/etc/x" would be made on the host.
+    """
+    with suppress(OSError):
+        root_fd = os.open("/", O_PATH_CLOEXEC | os.O_DIRECTORY)
+        try:
+            os.close(Root(root_fd).make_directory(cwd))
+        finally:
+            os.close(root_fd)
 
 
 def _mount_error(source: str, destination: str, exc: OSError) -> str:
