@@ -62,3 +62,19 @@ def test_a_link_in_place_of_the_multiplexer_is_refused(tmp_path):
     with pytest.raises(OSError, match="Inappropriate ioctl"):
         pty.open_master(str(tmp_path / "file"))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_mounted_over_the_multiplexer_is_not_opened(tmp_path):
+    """A container with CAP_SYS_ADMIN, and a device whose opening has an effect."""
+    (tmp_path / "other").touch()
+    place = tmp_path / "pts"
+    place.mkdir()
+
+    def work() -> None:
+        mnt.mount("devpts", str(place), "devpts", 0, "newinstance,ptmxmode=0666")
+        mnt.mount(str(tmp_path / "other"), f"{place}/ptmx", "", mnt.MS_BIND)
+        directory_fd = os.open(place, os.O_PATH)
+        with pytest.raises(OSError, match="cross-device"):
+            pty.open_master("ptmx", dir_fd=directory_fd)
+
+    apart(work)

@@ -6,6 +6,7 @@ import os
 import struct
 import termios
 
+from pier.kernel.openat2 import RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 from pier.kernel.syscalls import call, function
 
 TIOCSPTLCK = 0x40045431
@@ -23,9 +24,16 @@ _fstatfs = function("fstatfs", ctypes.c_int, ctypes.c_void_p)
 def open_master(ptmx: str, *, dir_fd: int | None = None) -> tuple[int, int]:
     """Open a new pty of the devpts whose multiplexer is `ptmx`; return (master fd, its number).
 
-    The pair is unlocked; the master is close-on-exec and the caller's to close.
+    The pair is unlocked; the master is close-on-exec and the caller's to close. With `dir_fd` it is
+    that directory's own: a container that may mount could put any device over it, which would be
+    opened out here, where no rule of its cgroup holds (EXDEV then).
     """
-    master_fd = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW
+    if dir_fd is None:
+        master_fd = os.open(ptmx, flags | os.O_CLOEXEC)
+    else:
+        resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+        master_fd = openat2(dir_fd, os.fsencode(ptmx), flags, resolve=resolve)
     try:
         fcntl.ioctl(master_fd, TIOCSPTLCK, struct.pack("i", 0))
         number = struct.unpack("I", fcntl.ioctl(master_fd, TIOCGPTN, struct.pack("I", 0)))[0]
