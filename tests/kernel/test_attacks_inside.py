@@ -2,16 +2,22 @@
 
 import os
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import bundles
 import pytest
 from bundles import MOUNTS, Room
+from oci_command import Runtime
 
 from pier.errors import StartFailed
+from pier.kernel.process import prctl
+from pier.runtime import userns
 
+PR_GET_DUMPABLE = 3
 SECRET = "of the host alone"
 
 
@@ -218,6 +224,40 @@ def test_a_file_swapped_while_it_is_copied_up(room: Room, tmp_path):
         stop.set()
         thread.join()
     assert seen <= {"mount"}
+
+
+def test_the_first_process_cannot_be_looked_into_by_its_start_hook(runtime: Runtime):
+    """The image's program, with the rights that the process has by then, and our descriptors in it."""
+    look = "readlink /proc/1/exe || readlink /proc/1/fd/0 || head -c 1 /proc/1/environ | grep -q ."
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"if {look}; then exit 7; fi; exit 8"]}
+    runtime.change(lambda spec: spec.update(hooks={"startContainer": [hook]}))
+    assert "exit status 8" in runtime("run", "one", ok=False).stderr
+
+
+def test_who_joins_a_user_namespace_cannot_be_looked_into():
+    """Root of that namespace could trace it, with the host's files still open, if it were dumpable."""
+    answer, told = os.pipe()
+    other = subprocess.Popen(["unshare", "--user", "--map-root-user", "cat"], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)  # fmt: skip
+    try:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write(b"ready\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == b"ready\n"
+
+        def child() -> NoReturn:
+            os.write(told, b"%d" % prctl(PR_GET_DUMPABLE))
+            os._exit(0)
+
+        pid, pidfd = userns.clone_through(f"/proc/{other.pid}/ns/user", 0, None, None, child)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
+        assert os.read(answer, 9) == b"0"
+    finally:
+        other.communicate()
+        os.close(answer)
+        os.close(told)
 
 
 def test_a_working_directory_that_is_a_descriptor(room: Room):

@@ -121,6 +121,11 @@ def test_create_start_exec_kill_delete(users: UsersRuntime):
     script = "id -u; " + "".join(f"readlink /proc/self/ns/{name};" for name in names)
     out = users("exec", "one", "sh", "-c", script).stdout.split()
     assert out == ["0", *(os.readlink(f"/proc/{state['pid']}/ns/{name}") for name in names)]
+    # What a process of a user's that joins a container may not write itself is set before.
+    users.spec["process"].update(oomScoreAdj=600, args=["cat", "/proc/self/oom_score_adj"])
+    process = users.bundle / "process.json"
+    process.write_text(json.dumps(users.spec["process"]))
+    assert users("exec", "--process", str(process), "one").stdout == "600\n"
     users("kill", "one", "KILL")
     users("delete", "--force", "one")
 

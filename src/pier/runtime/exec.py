@@ -38,7 +38,10 @@ JOINED = frozenset(("uts", "ipc", "network", "cgroup", "time"))
 
 
 class Exec:
-    """The set-up of one exec, seen from inside. `target_pidfd` is the container's first process."""
+    """The set-up of one exec, seen from inside. `target_pidfd` is the container's first process.
+
+    `prepared` says that it was born with its OOM score and label.
+    """
 
     def __init__(  # noqa: PLR0913  # what an exec is made of
         self,
@@ -52,7 +55,9 @@ class Exec:
         joins: Cgroup | None,
         linux: Linux,
         inherited: int | None = None,
+        prepared: bool = False,
     ) -> None:
+        self.prepared = prepared
         self.joins = joins
         self.linux = linux
         self.inherited = inherited
@@ -84,10 +89,11 @@ class Exec:
             self.step = "cgroup"
             self.joins.join()
         final()
-        self.step = "oom_score_adj"
-        # While /proc is still the host's, and before the program could run with another score.
-        set_oom_score("self", process)
-        set_label(process)
+        if not self.prepared:
+            self.step = "oom_score_adj"
+            # While /proc is still the host's, and before the program could run with another score.
+            set_oom_score("self", process)
+            set_label(process)
         self.step = "namespace"
         become_root: Callable[[], None] | None = None
         if self.own_user_namespace:

@@ -156,9 +156,7 @@ class Init:
                 self._make_time()
 
             userns.become_root()
-        set_label(self.spec["process"])
-        if self.linux.get("mountLabel"):
-            raise StepError("selinux", "SELinux labels are not supported")
+        self._label()
         self._begin("sysctl")
         # While what is ours is still the host's.
         sysctls.check(self.linux)
@@ -188,6 +186,13 @@ class Init:
         self._set_root_flags()
         self._begin("start")
         self._start(start_hooks, steps, load)
+
+    def _label(self) -> None:
+        # In a user namespace that was joined it was set before our birth: `userns.clone_through`.
+        if "user" not in self.joined:
+            set_label(self.spec["process"])
+        if self.linux.get("mountLabel"):
+            raise StepError("selinux", "SELinux labels are not supported")
 
     def _furnish(self, root: Root) -> None:
         """Everything that is in the root."""

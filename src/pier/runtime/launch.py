@@ -21,7 +21,7 @@ from pier.runtime.exec import Exec
 from pier.runtime.gate import Gate
 from pier.runtime.init import Init, root_target
 from pier.runtime.prepared import fits
-from pier.runtime.process import set_oom_score, unmarked
+from pier.runtime.process import set_before_birth, set_oom_score, unmarked
 from pier.runtime.ready import Ready
 from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Linux, Resources, Spec
 from pier.runtime.stdio import Stdio, make_stdio
@@ -222,7 +222,10 @@ def launch_init(  # noqa: C901, PLR0913, PLR0915  # a sequence, whose order matt
 
         # In what it could not reach from in there.
         with userns.around(root_target(spec, config, bundle), spec, entered):
-            pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child, user_namespace=joined_user)
+            pid, pidfd = _clone(
+                flags, cgroup_fd, joined_pid, child, user_namespace=joined_user,
+                before=lambda: set_before_birth(spec["process"]),
+            )  # fmt: skip
     else:
         pid, pidfd = _clone(flags, cgroup_fd, joined_pid, child)
     mark("after the clone")
@@ -382,13 +385,17 @@ def launch_exec(  # noqa: PLR0913  # what an exec is made of
             seccomp_bpf=bpf,
             target_pidfd=target_pidfd,
             own_user_namespace=own_user_namespace and through is None,
+            prepared=through is not None,
             joins=None if hierarchies.mode == "v2" else cgroup,
             inherited=inherited,
             linux=linux,
         ).run()
 
     try:
-        pid, pidfd = _clone(0, cgroup_fd, target_pidfd, child, user_namespace=through)
+        pid, pidfd = _clone(
+            0, cgroup_fd, target_pidfd, child, user_namespace=through,
+            before=lambda: set_before_birth(config["process"]),
+        )  # fmt: skip
     except BaseException:
         # A container that is just ending cannot be joined: its keeper may live on for a while.
         ours.close()
@@ -417,13 +424,19 @@ def _clone(
     child: Callable[[], NoReturn],
     *,
     user_namespace: str | int | None = None,
+    before: Callable[[], None] | None = None,
 ) -> tuple[int, int]:
-    """clone3 with the child born in other namespaces: paths, or the pidfd of one inside."""
+    """clone3 with the child born in other namespaces: paths, or the pidfd of one inside.
+
+    `before` is for one that is born in a user namespace: `userns.clone_through`.
+    """
     if user_namespace is not None:
         from pier.runtime import userns  # noqa: PLC0415  # rare
 
         try:
-            return userns.clone_through(user_namespace, flags, cgroup_fd, pid_namespace, child)
+            return userns.clone_through(
+                user_namespace, flags, cgroup_fd, pid_namespace, child, before=before
+            )
         except OSError as exc:
             raise StartFailed(str(exc), step="clone", errno=exc.errno or 0) from exc
     own_fd = -1

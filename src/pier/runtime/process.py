@@ -243,6 +243,12 @@ def set_oom_score(pid: int | str, process: Process) -> None:
         os.close(fd)
 
 
+def set_before_birth(process: Process) -> None:
+    """Set what a child inherits that may not write it itself: `userns.clone_through`."""
+    set_oom_score("self", process)
+    set_label(process)
+
+
 def set_label(process: Process) -> None:
     """Ask for the AppArmor profile of the program to come, aa_change_onexec(2).
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 
 from pier.errors import StartFailed
 from pier.kernel import namespaces as ns
-from pier.kernel.process import CLONE_PARENT, clone3
+from pier.kernel.process import CLONE_PARENT, PR_SET_DUMPABLE, clone3, prctl
+from pier.runtime.process import StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,20 +157,27 @@ def clone_through(
     cgroup_fd: int | None,
     pid_namespace: str | int | None,
     child: "Callable[[], NoReturn]",
+    *,
+    before: "Callable[[], None] | None" = None,
 ) -> tuple[int, int]:
     """clone3 out of a helper that is in the user namespace `user`, and in the pid namespace given.
 
     Both are paths, or the pidfd of a process inside. The child is ours all the same (CLONE_PARENT)
-    and is root in there. Returns (pid, pidfd). Raises OSError.
+    and is root in there. It is not dumpable: whoever is root in that namespace could trace it else,
+    with the host's files still in its hands. That takes its own /proc away from a user, so what it
+    is to inherit by way of that is set by `before`, in the helper.
+    Returns (pid, pidfd). Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     helper = os.fork()
     if helper == 0:
         try:
             ours.close()
+            if before is not None:
+                before()
             _clone_inside(theirs, user, flags, cgroup_fd, pid_namespace, child)
-        except OSError as exc:
-            theirs.send(f"-{exc.errno} {exc}".encode())
+        except (OSError, StepError) as exc:
+            theirs.send(f"-{exc.errno or errno.EIO} {exc}".encode())
         finally:
             os._exit(0)
     theirs.close()
@@ -192,6 +200,7 @@ def _clone_inside(
 ) -> None:
     # Opened before the first is entered: past that the paths may not be ours to read.
     pid_fd = -1 if pid_namespace is None else _open(pid_namespace)
+    prctl(PR_SET_DUMPABLE, 0)
     ns.setns(_open(user), ns.CLONE_NEWUSER)
     become_root()
     if pid_fd >= 0:

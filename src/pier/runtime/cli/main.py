@@ -155,6 +155,10 @@ def _dispatch(context: Context, options: "dict[str, Any]", words: list[str]) -> 
         from pier.runtime.cli.protect import execute_protected
 
         execute_protected()
+    if command in ENTERING:
+        from pier.runtime.cli.protect import hide
+
+        hide()
     module, name = COMMANDS[command]
     loaded = __import__(f"pier.runtime.cli.{module}", fromlist=[name])
     code: int = getattr(loaded, name)(context, rest)

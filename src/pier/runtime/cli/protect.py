@@ -15,6 +15,18 @@ SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, SHRINK, GROW, WRITE
 F_ADD_SEALS = 1033
 
 
+def hide() -> None:
+    """Let no process of a container look into those of ours that enter it, nor take them over.
+
+    They are root's of the host while they join its namespaces, and hold descriptors of the host's.
+    A user's keep what the maps of a new namespace are written by: `userns` hides them in its place.
+    """
+    if os.geteuid() == 0:
+        from pier.kernel.process import PR_SET_DUMPABLE, prctl
+
+        prctl(PR_SET_DUMPABLE, 0)
+
+
 def execute_protected() -> None:
     """Replace this process by the same command, protected. Raises OSError."""
     # Not `sys.executable`, which in a virtual environment is a link, perhaps of the user's.
