@@ -19,14 +19,19 @@ CODE = """
 import sys
 before = set(sys.modules)
 sys.path.append("src")
-import pier.runtime.zygote
+import {}
 print(*sorted(set(sys.modules) - before))
 """
 
 
-def loaded() -> set[str]:
+# What `pier-runtime run` loads from cold, before a container starts.
+COMMANDS = "pier.runtime.cli.lifecycle, pier.runtime.cli.foreground, pier.runtime.validate"
+
+
+def loaded(what: str = "pier.runtime.zygote") -> set[str]:
+    code = CODE.format(what)
     done = subprocess.run(
-        [sys.executable, "-IS", "-c", CODE], check=True, capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-IS", "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
     )
     return set(done.stdout.split())
 
@@ -51,6 +56,10 @@ def test_only_the_two_rooms() -> None:
 
 def test_nothing_heavy() -> None:
     assert loaded() & FORBIDDEN == set()
+
+
+def test_nothing_heavy_in_the_command_line() -> None:
+    assert loaded(COMMANDS) & FORBIDDEN == set()
 
 
 def test_nothing_new_by_accident() -> None:

@@ -14,15 +14,19 @@ container, except after the stop, where all are run. Loaded only where config.js
 runs inside a container must have loaded it before the pivot.
 """
 
+from __future__ import annotations
+
 import errno
-import json
 import os
 import select
-import signal
-from collections.abc import Mapping
 
 from pier.errors import StartFailed
+from pier.kernel.lean import json, signal
 from pier.runtime.spec import Hook, Hooks, Spec, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # After the stop there is nothing left to prevent.
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")

@@ -8,16 +8,13 @@ A create that fails undoes what it did; one that is killed leaves a state that `
 """
 
 import binascii
-import contextlib
 import errno
-import json
 import os
-import signal
-import socket
 import time
 
 from pier.errors import Conflict, StartFailed, Unsupported
 from pier.kernel.cgroups import Cgroup, detect
+from pier.kernel.lean import json, signal, socket, suppress
 from pier.runtime import gate, protocol, state
 from pier.runtime.devices import with_defaults
 from pier.runtime.launch import Launch, launch_init
@@ -96,7 +93,7 @@ def _prepare(container: Container, path: str, spec: "Spec", *, rootless: bool | 
     if cgroup.pids():
         raise Conflict(f"container's cgroup is not empty: {path}")
     # A process that enters it would stop there, and nobody could kill it on v1.
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if cgroup.frozen():
             raise Conflict(f"container's cgroup unexpectedly frozen: {path}")
     # Recorded only now that everything in it is going to be ours, to be killed at the end.
@@ -147,7 +144,7 @@ def start(container: Container, spec: "Spec | None" = None) -> None:
         connection = gate.connect(container.directory)
     except ConnectionRefusedError:
         raise Conflict("cannot start a container that has stopped") from None
-    with contextlib.closing(connection):
+    try:
         # As soon as it was let go it counts as started.
         os.unlink(os.path.join(container.directory, gate.NAME))
         try:
@@ -156,6 +153,8 @@ def start(container: Container, spec: "Spec | None" = None) -> None:
             # It may be waiting for an answer that nobody has.
             kill_everything(container)
             raise
+    finally:
+        connection.close()
     try:
         run_hooks(container, spec or container.spec(), "poststart")
     except StartFailed:

@@ -6,16 +6,21 @@ host's files are still there, and the result at the last moment at which it stil
 Loaded only for a process that has one of them. Raises InvalidParameter in runc's words.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-from collections.abc import Callable
 
 from pier.errors import InvalidParameter, StartFailed
 from pier.kernel import sched
 from pier.kernel.process import PER_LINUX, PER_LINUX32, personality
 from pier.runtime.spec import IOPriority, Linux, MemoryPolicy, Personality, Process, Scheduler
 
-Step = Callable[[], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Step = Callable[[], None]
 
 DOMAINS = {"LINUX": PER_LINUX, "LINUX32": PER_LINUX32}
 MAX_IO_PRIORITY = 7

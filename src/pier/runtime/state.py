@@ -10,11 +10,11 @@ A status is never written down: it is what the process and its cgroup say now. S
 is killed at whatever moment, `delete` finds what there is.
 """
 
-import json
 import os
 
 from pier.errors import Conflict, InvalidParameter, NotFound
 from pier.kernel.cgroups import Cgroup, Hierarchies, detect
+from pier.kernel.lean import json
 from pier.runtime import gate
 
 TYPE_CHECKING = False
@@ -85,7 +85,7 @@ class Container:
     def spec(self) -> "Spec":
         """config.json as it was at create."""
         with open(os.path.join(self.directory, "config.json"), "rb") as file:
-            spec: Spec = json.load(file)
+            spec: Spec = json.loads(file.read())
         return spec
 
     def status(self) -> str:
@@ -200,7 +200,7 @@ def _lives(process: list[int]) -> bool:
 def _load(directory: str) -> Container | None:
     try:
         with open(os.path.join(directory, "state.json"), "rb") as file:
-            return Container(directory, json.load(file))
+            return Container(directory, json.loads(file.read()))
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -7,7 +7,6 @@ Raises InvalidParameter, or Unsupported for what is right and not to be had.
 """
 
 import os
-import re
 
 from pier.errors import InvalidParameter, Unsupported
 from pier.kernel.namespaces import FLAGS
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from pier.runtime.spec import Linux, Process, Spec
 
-VERSION = re.compile(r"1\.\d+\.\d+([-+].*)?")
 PROPAGATIONS = {
     f"{r}{kind}" for r in ("", "r") for kind in ("private", "shared", "slave", "unbindable")
 }
@@ -36,7 +34,7 @@ RESCTRL = "/sys/fs/resctrl"
 def check(spec: "Spec") -> None:
     """Raise for the first thing in config.json that is wrong."""
     version = spec.get("ociVersion", "")
-    if not VERSION.fullmatch(version):
+    if not _is_version_1(version):
         raise InvalidParameter(f"unsupported spec version {version!r}: this is a runtime of 1.x")
     if not spec.get("root", {}).get("path"):
         raise InvalidParameter("root.path is required")
@@ -78,6 +76,14 @@ def check_process(process: "Process", linux: "Linux") -> None:
     _check_label(process.get("selinuxLabel"))
     scheduling.steps(process, linux)
     scheduling.parse_affinity(process)
+
+
+def _is_version_1(version: str) -> bool:
+    """Tell whether it is 1.x.y, perhaps with "-" or "+" and more: semver without `re`, slow to load."""
+    major, _, rest = version.partition(".")
+    minor, _, patch = rest.partition(".")
+    patch = patch.partition("-")[0].partition("+")[0]
+    return major == "1" and minor.isdecimal() and patch.isdecimal()
 
 
 def _check_namespaces(linux: "Linux") -> set[str]:

@@ -1,11 +1,11 @@
 """`exec`: a further process in a running container."""
 
-import json
 import os
 
 from pier.errors import InvalidParameter, PierError, StartFailed, Unsupported
 from pier.kernel import pty
 from pier.kernel.cgroups import Cgroup
+from pier.kernel.lean import json
 from pier.kernel.openat2 import openat2
 from pier.kernel.process import join_session_keyring
 from pier.runtime import state
@@ -206,7 +206,7 @@ def _process(spec: "Spec", options: "dict[str, Any]", args: list[str]) -> "Proce
     process: Process
     if options["process"]:
         with open(options["process"], "rb") as file:
-            process = without_nulls(json.load(file))
+            process = without_nulls(json.loads(file.read()))
     else:
         if not args:
             raise InvalidParameter("process args cannot be empty")

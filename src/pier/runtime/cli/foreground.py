@@ -4,12 +4,11 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import struct
 import termios
-import tty
 
 from pier.kernel import pty
+from pier.kernel.lean import signal
 from pier.kernel.process import status_code
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1,
@@ -50,6 +49,8 @@ class _Raw:
     def __enter__(self) -> None:
         self._before = None
         if os.isatty(0):
+            import tty
+
             self._before = termios.tcgetattr(0)
             tty.setraw(0)
             raw = termios.tcgetattr(0)

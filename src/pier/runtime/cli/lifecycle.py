@@ -1,10 +1,10 @@
 """`create`, `start`, `run` and `delete`."""
 
-import json
 import os
 
 from pier.errors import InvalidParameter, NotFound, PierError, StartFailed, Unsupported
 from pier.kernel import pty
+from pier.kernel.lean import json
 from pier.runtime import life, state
 from pier.runtime.cli import flags
 from pier.runtime.cli.errors import BareError
@@ -100,7 +100,7 @@ def load_spec(bundle: str) -> "Spec":
     """Return the bundle's config.json. Raises InvalidParameter."""
     try:
         with open(os.path.join(bundle, "config.json"), "rb") as file:
-            spec: Any = json.load(file)
+            spec: Any = json.loads(file.read())
     except FileNotFoundError:
         raise InvalidParameter(
             f"JSON specification file config.json not found in {bundle}"
