@@ -199,7 +199,9 @@ def test_oom_score(room: Room, score: int):
 
 def test_umask_and_working_directory(room: Room):
     assert room.sh("umask; pwd") == "0022\n/\n"
-    assert room.sh("pwd; ls -ld . | cut -c1-10", cwd="/made/by/us") == "/made/by/us\ndrwxr-xr-x\n"
+    for readonly in (False, True):
+        seen = room.sh("pwd; ls -ld . | cut -c1-10", cwd="/made/by/us", readonly=readonly)
+        assert seen == "/made/by/us\ndrwxr-xr-x\n"
 
 
 def test_users(room: Room):

@@ -200,6 +200,7 @@ class Init:
         self._make_devices(root)
         self._make_console(root)
         self._begin("mount")
+        _make_working_directory(root, self.spec["process"].get("cwd", "/"))
         root.finish()
         # Before /proc/sys is covered read-only, and through our own procfs.
         self._set_sysctls()
@@ -474,8 +475,6 @@ class Init:
             kept = take_stdio(stdio, [self.sync, self.gate.listener], self.gate.preserve_fds)
             self.gate.listener = kept[1]
         self.sync = kept[0]
-        # Only now: an image may ask for "/proc/self/fd/N/…", and would be served by a descriptor.
-        _make_working_directory(process.get("cwd", "/"))
         path, args, env = become(
             process,
             self.config["user"],
@@ -534,18 +533,14 @@ def take_stdio(
     return [socket.socket(fileno=first + index) for index in range(len(sockets))]
 
 
-def _make_working_directory(cwd: str) -> None:
+def _make_working_directory(root: Root, cwd: str) -> None:
     """Docker makes a working directory that the image lacks; errors show when it is entered.
 
-    Never through /proc/N/root or the like: with the host's processes in sight an image's
-    "/proc/1/root/etc/x" would be made on the host.
+    Before the root is read-only, and never through /proc/N/root or the like: with the host's
+    processes in sight an image's "/proc/1/root/etc/x" would be made on the host.
     """
     with suppress(OSError):
-        root_fd = os.open("/", O_PATH_CLOEXEC | os.O_DIRECTORY)
-        try:
-            os.close(Root(root_fd).make_directory(cwd))
-        finally:
-            os.close(root_fd)
+        os.close(root.make_directory(cwd))
 
 
 def _mount_error(source: str, destination: str, exc: OSError) -> str:
