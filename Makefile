@@ -32,11 +32,11 @@ unit: venv
 	$(PYTEST) tests/unit
 
 kernel: venv
-	@tools/packages.sh busybox-static libnftables1 libseccomp2 util-linux procps uidmap
+	@tools/packages.sh busybox-static e2fsprogs libnftables1 libseccomp2 util-linux procps uidmap
 	$(PYTEST) tests/kernel
 
 client: venv
-	@tools/packages.sh busybox-static iproute2 iptables libnftables1 nftables passt libseccomp2 util-linux procps mmdebstrap skopeo python3-yaml docker-registry openssl curl crun tini
+	@tools/packages.sh busybox-static e2fsprogs iproute2 iptables libnftables1 nftables passt libseccomp2 util-linux procps mmdebstrap skopeo python3-yaml docker-registry openssl curl crun tini git openssh-client
 	@# Docker's own packages bring a runc, and conflict with Debian's.
 	@command -v runc >/dev/null || tools/packages.sh runc
 	@tools/packages.sh qemu-user-static || echo "client: qemu-user-static cannot be installed" >&2
@@ -51,7 +51,7 @@ crash: venv
 
 # A guest in software emulation, with cgroup v2 alone. Where qemu cannot be had the ring says so.
 vm: venv
-	@tools/packages.sh busybox-static libseccomp2 util-linux procps e2fsprogs crun
+	@tools/packages.sh busybox-static libseccomp2 util-linux procps e2fsprogs iproute2 crun
 	@tools/packages.sh qemu-system-x86 || echo "vm: qemu-system-x86 cannot be installed" >&2
 	PATH="$$(tools/docker_cli.sh):$$PATH" $(PYTEST) tests/vm --ignore tests/vm/inside
 

@@ -11,6 +11,7 @@ editable install name it.
 
 import gzip
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -200,8 +201,10 @@ def _copy_modules(unpacked: str, tree: str) -> list[str]:
 def _decompressed(path: str) -> str:
     """Return the path of the module itself, for packages that compress theirs."""
     if path.endswith(".xz"):
-        subprocess.run(["xz", "-dkf", path], check=True)
-        return path.removesuffix(".xz")
+        plain = path.removesuffix(".xz")
+        with lzma.open(path) as packed, open(plain, "wb") as file:
+            shutil.copyfileobj(packed, file)
+        return plain
     if path.endswith(".ko"):
         return path
     raise Unavailable(f"a kernel module is compressed in a way not known here: {path}")
