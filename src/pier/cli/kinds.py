@@ -283,10 +283,6 @@ def _filter(text: str) -> "tuple[str, str]":
     return key.strip().lower(), value.strip()
 
 
-def _unsigned(text: str) -> int:
-    return parse_integer(text, signed=False)
-
-
 def _unsigned16(text: str) -> int:
     return parse_integer(text, bits=16, signed=False)
 
@@ -295,7 +291,6 @@ BOOL = Kind("", _bool, default=False)
 STRING = Kind("string", str, default="")
 INT = Kind("int", parse_integer, default=0)
 UINT16 = Kind("uint16", _unsigned16, default=0)
-UINT = Kind("uint", _unsigned, default=0)
 BYTES = Kind("bytes", parse_bytes, default=0)
 SWAP = Kind("bytes", _swap, default=0)
 DECIMAL = Kind("decimal", parse_nano_cpus, default=0)

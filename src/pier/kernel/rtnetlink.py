@@ -181,10 +181,6 @@ def set_port(index: int, *attributes: bytes) -> bytes:
     return message(RTM_NEWLINK, 0, _ifinfo(index), info)
 
 
-def delete_link(index: int) -> bytes:
-    return message(RTM_DELLINK, 0, _ifinfo(index))
-
-
 def delete_link_named(name: str) -> bytes:
     return message(RTM_DELLINK, 0, _ifinfo(), text(IFLA_IFNAME, name))
 

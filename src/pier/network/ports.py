@@ -9,9 +9,8 @@ import errno
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
-from pier.errors import Internal, InvalidParameter
+from pier.errors import Internal
 from pier.model.container import PortBinding
 from pier.network.links import read_sysctl
 
@@ -212,11 +211,3 @@ def _normal(port: str) -> str:
 def _port_key(port: str) -> tuple[int, str]:
     protocol, first, _ = split_port(port)
     return first, protocol
-
-
-def check_host(text: str) -> str:
-    """A host address of a binding in its canonical spelling, "" for none. Raises InvalidParameter."""
-    try:
-        return str(ip_address(text)) if text else ""
-    except ValueError:
-        raise InvalidParameter(f"invalid IP address: {text}") from None

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from pier.model.digest import Digest, Hash, algorithm_of, digest_of, finish, hex_of, new_hash
+from pier.model.digest import Digest, Hash, digest_of, finish, hex_of, new_hash
 
 _READ_BYTES = 1 << 20
 
@@ -122,10 +122,6 @@ class Uploads:
             except FileNotFoundError:
                 continue
         return dropped
-
-
-def algorithm_for(digest: Digest | None) -> str:
-    return algorithm_of(digest) if digest else "sha256"
 
 
 def _mark(repository: str) -> str:
