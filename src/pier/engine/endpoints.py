@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 
+from pier.engine.address_pools import AddressPools
 from pier.engine.container import Container
 from pier.engine.egress import Egress, of_container
 from pier.engine.endpoint_settings import (
@@ -30,7 +31,6 @@ from pier.engine.endpoint_settings import (
     may_configure_networks,
     prefixed,
     veth_name,
-    wanted_address,
 )
 from pier.engine.events import Events
 from pier.engine.names_of_networks import ContainerNames, Directory, dns_names, is_named
@@ -38,20 +38,18 @@ from pier.engine.plug import Plug
 from pier.engine.publishing import Publishing
 from pier.engine.store import ContainerStore
 from pier.engine.tasks import Tasks
-from pier.errors import Conflict, Forbidden, Internal, InvalidParameter, PierError, Unavailable
+from pier.errors import Conflict, Forbidden, Internal, PierError
 from pier.kernel.netlink import Netlink
 from pier.model.container import Attachment, ContainerRecord, EndpointSettings
-from pier.model.network import NetworkRecord, SubnetStatus
+from pier.model.network import NetworkRecord
 from pier.network import links, options, shaping
 from pier.network.bridges import Bridges
 from pier.network.dns_server import DnsServer
 from pier.network.firewall import Firewall
 from pier.network.guard import Port
-from pier.network.ipam import MAX_COUNT, Address, Leases
 from pier.network.links import Inside
 from pier.network.namespaces import Namespaces
 from pier.network.parents import Parents
-from pier.network.plan import leases_of
 from pier.network.rules import Publication
 from pier.network.shaping import Shape, parse_shape
 from pier.network.store import NetworkStore
@@ -89,26 +87,8 @@ class Endpoints:
         self._egress = egress
         self._dns = dns
         self.directory = Directory(networks, containers)
-        self._leases: dict[str, list[Leases]] = {}
+        self.pools = AddressPools()
         self._plugs: dict[str, Plug] = {}
-
-    # Pools
-
-    def open_pool(self, network: NetworkRecord) -> None:
-        """Begin to lease a network's addresses."""
-        self._leases[network.Id] = [] if network.ConfigOnly else leases_of(network)
-
-    def close_pool(self, network: NetworkRecord) -> None:
-        self._leases.pop(network.Id, None)
-
-    def addresses(self, network: NetworkRecord) -> dict[str, SubnetStatus]:
-        """Count the addresses of a network by its subnets."""
-        return {
-            str(pool.subnet): SubnetStatus(
-                IPsInUse=min(pool.used, MAX_COUNT), DynamicIPsAvailable=min(pool.free, MAX_COUNT)
-            )
-            for pool in self._leases.get(network.Id, ())
-        }
 
     def publications(self) -> list[Publication]:
         """What is published now."""
@@ -195,7 +175,7 @@ class Endpoints:
         self._egress.let_go(record)
         for name, attachment in record.networks.items():
             if attachment.settings.EndpointID:
-                self._free(attachment)
+                self.pools.free(attachment)
                 if not quiet:
                     self._tell(record, name, "disconnect")
         record.ports = {}
@@ -221,7 +201,7 @@ class Endpoints:
             network = self._networks.find(name)
             if network is None or not attachment.settings.EndpointID:
                 continue
-            self._reserve(network, attachment)
+            self.pools.reserve(network, attachment)
             self._repair(plug, network, attachment, record)
         self._publishing.retake(record, plug)
         plug.guarded = self._ports_to_guard(record)
@@ -282,7 +262,7 @@ class Endpoints:
             self._serve_names(plug, record)
         except (OSError, PierError) as exc:
             if attachment.settings.EndpointID:
-                self._free(attachment)
+                self.pools.free(attachment)
             del record.networks[name]
             with contextlib.suppress(PierError):
                 self._egress.hold(record)
@@ -311,7 +291,7 @@ class Endpoints:
         except OSError as exc:
             raise Internal(str(exc)) from exc
         finally:
-            self._free(attachment)
+            self.pools.free(attachment)
             self.directory.changed()
             if plug is not None:
                 self._guard(plug, record)
@@ -354,14 +334,7 @@ class Endpoints:
             settings.EndpointID = secrets.token_hex(32)
             return
         check_endpoint(network, settings)
-        taken: list[tuple[Leases, Address]] = []
-        try:
-            for version, enabled in ((4, network.EnableIPv4), (6, network.EnableIPv6)):
-                taken += [self._lease(network, settings, version)] if enabled else []
-        except BaseException:
-            for leases, address in taken:
-                leases.release(address)
-            raise
+        taken = self.pools.lease(network, settings)
         settings.NetworkID = network.Id
         settings.EndpointID = secrets.token_hex(32)
         for leases, address in taken:
@@ -378,47 +351,6 @@ class Endpoints:
         driver = settings.DriverOpts or {}
         prefix = self._bridges.options(network).prefix if network.is_bridged else "eth"
         attachment.interface = driver.get(options.ENDPOINT_NAME) or f"{prefix}{index}"
-
-    def _lease(
-        self, network: NetworkRecord, settings: EndpointSettings, version: int
-    ) -> tuple[Leases, Address]:
-        pools = [p for p in self._leases[network.Id] if p.subnet.version == version]
-        wanted = wanted_address(settings, version)
-        if wanted is not None:
-            for leases in pools:
-                if leases.covers(wanted):
-                    leases.reserve(wanted)
-                    return leases, wanted
-            raise InvalidParameter(
-                f"no configured subnet or ip-range contain the IP address {wanted}"
-            )
-        for leases in pools:
-            with contextlib.suppress(Unavailable):
-                return leases, leases.allocate()
-        raise Internal(
-            f"no available IPv{version} addresses on this network's address pools:"
-            f" {network.Name} ({network.Id})"
-        )
-
-    def _reserve(self, network: NetworkRecord, attachment: Attachment) -> None:
-        for address in addresses(attachment.settings):
-            for leases in self._leases.get(network.Id, ()):
-                if leases.covers(address.ip):
-                    with contextlib.suppress(Forbidden):
-                        leases.reserve(address.ip)
-
-    def _free(self, attachment: Attachment) -> None:
-        """Give an endpoint's addresses back, and forget what it had."""
-        settings = attachment.settings
-        for address in addresses(settings):
-            for leases in self._leases.get(settings.NetworkID, ()):
-                if leases.covers(address.ip):
-                    leases.release(address.ip)
-        settings.EndpointID = settings.Gateway = settings.IPAddress = ""
-        settings.IPv6Gateway = settings.GlobalIPv6Address = ""
-        settings.IPPrefixLen = settings.GlobalIPv6PrefixLen = 0
-        settings.MacAddress = attachment.mac
-        attachment.interface = ""
 
     def _plug_in(
         self,

@@ -1,7 +1,8 @@
-"""A container's networks in the shape that clients read, from its record."""
+"""Networks, and a container's, in the shape that clients read, from their records."""
 
 from pier.model.api_containers import NetworkSettings
 from pier.model.container import ContainerRecord, EndpointSettings
+from pier.model.network import NetworkInspect, NetworkRecord
 
 DEFAULT_NETWORK = "bridge"
 _REPEATED = (
@@ -29,3 +30,25 @@ def network_settings(record: ContainerRecord) -> NetworkSettings:
         for field in _REPEATED:
             setattr(settings, field, getattr(default.settings, field))
     return settings
+
+
+def network_document(network: NetworkRecord) -> NetworkInspect:
+    """A network as inspect and the list have it, but for its containers."""
+    return NetworkInspect(
+        Name=network.Name,
+        Id=network.Id,
+        Created=network.Created,
+        Scope=network.Scope,
+        Driver=network.Driver,
+        EnableIPv4=network.EnableIPv4,
+        EnableIPv6=network.EnableIPv6,
+        IPAM=network.IPAM,
+        Internal=network.Internal,
+        Attachable=network.Attachable,
+        Ingress=network.Ingress,
+        ConfigFrom=network.ConfigFrom,
+        ConfigOnly=network.ConfigOnly,
+        Containers={},
+        Options=network.Options,
+        Labels=network.Labels,
+    )

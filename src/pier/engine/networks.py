@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import hashlib
-import ipaddress
 import logging
 import os
 from collections.abc import Mapping, Sequence
 
-from pier.engine import etc_files
+from pier.engine import default_bridge, etc_files
 from pier.engine.container import Container
 from pier.engine.egress import Egress
 from pier.engine.endpoint_settings import check_endpoint, gateway_attachment
@@ -18,6 +16,7 @@ from pier.engine.events import Events
 from pier.engine.legacy_links import hosts_lines, legacy_links, links_environment
 from pier.engine.network_clean import FORWARDING, FORWARDING_6, boot_id, engine_suffix
 from pier.engine.network_create import asked
+from pier.engine.network_view import network_document
 from pier.engine.publishing import Publishing
 from pier.engine.settings import Settings
 from pier.engine.settings_network import NO_BRIDGE
@@ -31,7 +30,6 @@ from pier.model.filters import Filters
 from pier.model.gotime import now, now_ns, parse_rfc3339, parse_timestamp
 from pier.model.network import (
     IPAM,
-    IPAMConfig,
     IPAMStatus,
     NetworkConnectRequest,
     NetworkContainer,
@@ -47,10 +45,10 @@ from pier.network import egress, links, options, parents
 from pier.network.bridges import Bridges
 from pier.network.firewall import Firewall
 from pier.network.guard import Port
-from pier.network.ipam import DEFAULT_POOLS, Pool, Subnet, parse_pool, unique_local_pool
+from pier.network.ipam import Subnet
 from pier.network.namespaces import Namespaces
 from pier.network.parents import Parents
-from pier.network.plan import assign_subnets, check_policy, plan_network, taken_subnets
+from pier.network.plan import check_policy, plan_network
 from pier.network.rules import BridgeRules, Publication
 from pier.network.store import PREDEFINED, NetworkStore
 from pier.storage.database import Database
@@ -59,7 +57,6 @@ log = logging.getLogger(__name__)
 
 FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
-DEFAULT_BRIDGE = "pier0"
 DEFAULT_DATA_ROOT = Settings().data_root
 
 
@@ -92,7 +89,7 @@ class Networks:
             first=settings.publish_before_firewall,
             relays=settings.userland_proxy,
         )
-        self._pools = _pools(settings)
+        self._pools = default_bridge.pools(settings)
         self.store = NetworkStore(database)
         self.egress = Egress(self.store, self._firewall.egress, self.host_gateways)
         self.endpoints = Endpoints(
@@ -107,7 +104,7 @@ class Networks:
                 networks=self.store,
                 bridges=self._bridges,
                 firewall=self._firewall,
-                default_hosts=_default_hosts(settings),
+                default_hosts=default_bridge.default_hosts(settings),
                 tasks=tasks,
                 relays=settings.userland_proxy,
             ),
@@ -123,7 +120,7 @@ class Networks:
         """Load the networks, make those that are always there, and every bridge."""
         self.store.load()
         for network in self.store:
-            self.endpoints.open_pool(network)
+            self.endpoints.pools.open(network)
         self._predefine("none", "null")
         self._predefine("host", "host")
         self._predefine_bridge()
@@ -175,7 +172,7 @@ class Networks:
                 raise InvalidParameter(f"invalid filter: 'type'='{kind}'")
         dangling = filters.flag("dangling", default=False) if "dangling" in filters else None
         return [
-            _view(network)
+            network_document(network)
             for network in self.store
             if filters.exact("driver", network.Driver)
             and filters.exact("scope", network.Scope)
@@ -191,7 +188,7 @@ class Networks:
         network = self.store.get(ref)
         if scope not in ("", network.Scope):
             raise NotFound(f"network {ref} not found")
-        shown = _view(network)
+        shown = network_document(network)
         for record, attachment in self.endpoints.members(network):
             settings = attachment.settings
             v4, v6 = settings.IPAddress, settings.GlobalIPv6Address
@@ -203,7 +200,7 @@ class Networks:
                 IPv6Address=f"{v6}/{settings.GlobalIPv6PrefixLen}" if v6 else "",
             )
         if with_status:
-            shown.Status = NetworkStatus(IPAMStatus(self.endpoints.addresses(network)))
+            shown.Status = NetworkStatus(IPAMStatus(self.endpoints.pools.counts(network)))
         return shown
 
     # Making and removing
@@ -223,7 +220,7 @@ class Networks:
         self.store.put(network)
         try:
             self._make(network)
-            self.endpoints.open_pool(network)
+            self.endpoints.pools.open(network)
             self._firewall.write()
             self.egress.hold_network(network)
         except BaseException:
@@ -442,7 +439,7 @@ class Networks:
 
     def _unmake(self, network: NetworkRecord) -> None:
         self.store.remove(network)
-        self.endpoints.close_pool(network)
+        self.endpoints.pools.close(network)
         self.egress.let_go_network(network)
         try:
             if network.Driver in parents.DRIVERS:
@@ -474,7 +471,7 @@ class Networks:
         network = NetworkRecord(Name=name, Id=os.urandom(32).hex(), Created=now(), Driver=driver)
         network.IPAM = IPAM("default", None, None)
         self.store.put(network)
-        self.endpoints.open_pool(network)
+        self.endpoints.pools.open(network)
 
     def _predefine_bridge(self) -> None:
         """The default bridge as the settings want it; none, if they say so."""
@@ -485,61 +482,25 @@ class Networks:
             return
         if found is not None and any(True for _ in self.endpoints.members(found)):
             return  # containers that run on it keep it as it is
-        wanted = self._default_bridge(found)
+        wanted = default_bridge.default_bridge(
+            self._settings,
+            found,
+            networks=self.store,
+            routes=self._foreign_routes(),
+            pools=self._pools,
+            choose_name=self._bridges.choose_name,
+        )
         if found is not None and wanted == found:
             return
         if found is not None and found.interface != wanted.interface:
             self._bridges.remove(found)
         self.store.put(wanted)
-        self.endpoints.open_pool(wanted)
+        self.endpoints.pools.open(wanted)
 
     def _unmake_quietly(self, network: NetworkRecord) -> None:
         self.store.remove(network)
-        self.endpoints.close_pool(network)
+        self.endpoints.pools.close(network)
         self._bridges.remove(network)
-
-    def _default_bridge(self, found: NetworkRecord | None) -> NetworkRecord:
-        settings = self._settings
-        network = NetworkRecord(
-            Name="bridge",
-            Id=found.Id if found else os.urandom(32).hex(),
-            Created=found.Created if found else now(),
-            Driver="bridge",
-            EnableIPv6=settings.ipv6,
-        )
-        config = []
-        if settings.bip:
-            interface = ipaddress.ip_interface(settings.bip)
-            config.append(IPAMConfig(Subnet=str(interface.network), Gateway=str(interface.ip)))
-        elif found is not None and found.IPAM.Config:
-            # Its subnet stays what it was: people write it down.
-            config += [
-                IPAMConfig(Subnet=e.Subnet) for e in found.IPAM.Config if ":" not in e.Subnet
-            ]
-        if settings.ipv6 and settings.fixed_cidr_v6:
-            config.append(IPAMConfig(Subnet=settings.fixed_cidr_v6))
-        if settings.fixed_cidr:
-            if not config:
-                config.append(IPAMConfig(Subnet=settings.fixed_cidr))
-            config[0].IPRange = settings.fixed_cidr
-        if settings.default_gateway and config:
-            config[0].AuxiliaryAddresses = {"DefaultGatewayIPv4": settings.default_gateway}
-        network.IPAM = IPAM("default", None, config)
-        others = [s for s in taken_subnets(self.store) if found is None or str(s) not in {e.Subnet for e in found.IPAM.Config or ()}]  # fmt: skip
-        network.IPAM.Config = assign_subnets(network, others, self._foreign_routes(), self._pools)
-        first = settings.bridge or (found.interface if found else "") or DEFAULT_BRIDGE
-        network.interface = first if settings.bridge else self._bridges.choose_name(network, first=first)  # fmt: skip
-        network.Options = {
-            options.DEFAULT_BRIDGE: "true",
-            options.ICC: str(settings.icc).lower(),
-            options.MASQUERADE: str(settings.ip_masq).lower(),
-            options.HOST_BINDING: settings.ip or "0.0.0.0",
-            options.NAME: network.interface,
-            options.MTU: str(settings.mtu or options.DEFAULT_MTU),
-        }
-        if found is not None and egress.OPTION in found.Options:
-            network.Options[egress.OPTION] = found.Options[egress.OPTION]
-        return network
 
     def _check_clash(self, network: NetworkRecord) -> None:
         name = network.Options.get(options.NAME, "")
@@ -594,49 +555,3 @@ class Networks:
     def _tell(self, network: NetworkRecord, action: str) -> None:
         attributes = {"name": network.Name, "type": network.Driver}
         self._events.publish("network", action, network.Id, attributes)
-
-
-def _view(network: NetworkRecord) -> NetworkInspect:
-    return NetworkInspect(
-        Name=network.Name,
-        Id=network.Id,
-        Created=network.Created,
-        Scope=network.Scope,
-        Driver=network.Driver,
-        EnableIPv4=network.EnableIPv4,
-        EnableIPv6=network.EnableIPv6,
-        IPAM=network.IPAM,
-        Internal=network.Internal,
-        Attachable=network.Attachable,
-        Ingress=network.Ingress,
-        ConfigFrom=network.ConfigFrom,
-        ConfigOnly=network.ConfigOnly,
-        Containers={},
-        Options=network.Options,
-        Labels=network.Labels,
-    )
-
-
-def _pools(settings: Settings) -> tuple[Pool, ...]:
-    pools = tuple(parse_pool(base, size) for base, size in settings.default_address_pools)
-    if not any(pool.base.version == 4 for pool in pools):
-        pools += DEFAULT_POOLS
-    if not any(pool.base.version == 6 for pool in pools):
-        pools += (unique_local_pool(hashlib.sha256(_machine_id().encode()).digest()),)
-    return pools
-
-
-def _default_hosts(settings: Settings) -> tuple[str, ...]:
-    """Where ports are published that name no address."""
-    if settings.ip:
-        return (settings.ip,)
-    has_v6 = links.read_sysctl("net/ipv6/conf/lo/disable_ipv6") == "0"
-    return ("0.0.0.0", "::") if has_v6 else ("0.0.0.0",)
-
-
-def _machine_id() -> str:
-    try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return os.uname().nodename
