@@ -98,6 +98,14 @@ bold "7. The whole workflow: build, run, push, pull, change, replace; the regist
 inside() { nsenter --net --target "$engine" -- "$@"; }
 get() { inside curl -fs --retry 20 --retry-connrefused "http://127.0.0.1:$1"; }
 fail() { echo "demo: $*" >&2; exit 1; }
+# (No tee to /dev/stderr: where that is a file, opening it anew empties it.)
+shows() {
+  printf '\033[2m$ curl http://127.0.0.1:8080/\033[0m\n'
+  local page
+  page=$(get 8080/)
+  echo "$page"
+  [ "$page" = "$1" ] || fail "$1 is not served"
+}
 name=localhost:5000/demo/site
 nsenter --net --target "$engine" -- pier registry serve --store "$work/registry" --quiet >>"$work/registry.log" 2>&1 &
 registry=$!
@@ -126,8 +134,7 @@ get 5000/v2/ >/dev/null
 show cat "$work/site/Dockerfile"
 show pier build -t "$name:1" "$work/site"
 show pier run -d --name site -p 8080:8080 "$name:1"
-printf '\033[2m$ curl http://127.0.0.1:8080/\033[0m\n'
-[ "$(get 8080/ | tee /dev/stderr)" = "the first page" ] || fail "the page is not served"
+shows "the first page"
 show pier push "$name:1"
 
 echo "the second page" >"$work/site/page"
@@ -141,8 +148,7 @@ pulled=$(grep -c ': Pull complete$' "$work/pulled")
 [ "$pulled" -le 1 ] || fail "one layer has changed, $pulled were pulled"
 show pier rm -f site
 show pier run -d --name site -p 8080:8080 "$name:2"
-printf '\033[2m$ curl http://127.0.0.1:8080/\033[0m\n'
-[ "$(get 8080/ | tee /dev/stderr)" = "the second page" ] || fail "the new page is not served"
+shows "the second page"
 show pier rm -f site
 kill "$registry"
 wait "$registry" || true
