@@ -1,6 +1,7 @@
 """What attestations say: package databases, package URLs, SPDX, provenance."""
 
 import base64
+import contextlib
 import json
 import sqlite3
 import struct
@@ -73,7 +74,7 @@ def rpm_header(fields: Mapping[int, str | int]) -> bytes:
 
 def test_rpm() -> None:
     header = rpm_header({1000: "bash", 1001: "5.2", 1002: "1.fc40", 1003: 2, 1022: "x86_64"})
-    with sqlite3.connect(":memory:") as database:
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
         database.execute("CREATE TABLE Packages (hnum INTEGER, blob BLOB)")
         rows = [(1, header), (2, rpm_header({1000: "gpg-pubkey", 1001: "1"})), (3, b"short")]
         database.executemany("INSERT INTO Packages VALUES (?, ?)", rows)

@@ -8,6 +8,7 @@ data
 import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 
 from pier.build.attest.packages.package import Package
 
@@ -21,7 +22,7 @@ _MAX_ENTRIES = 1 << 16
 
 def parse_database(data: bytes, found_in: str) -> Iterator[Package]:
     """Yield the packages of a database file. What cannot be read is none."""
-    with sqlite3.connect(":memory:") as database:
+    with closing(sqlite3.connect(":memory:")) as database:
         try:
             database.deserialize(data)
             rows = database.execute("SELECT blob FROM Packages").fetchall()
