@@ -147,7 +147,10 @@ class BuildCache:
         are the chain IDs that containers stand on. Images with names stay.
         """
         images = [record.image for key in keys if (record := self._records.get(key))]
-        self._forget(keys)
+        # Nobody lists those whose images were removed as images: they go with the first prune.
+        self._forget(
+            [*keys, *(r.key for r in self._records.values() if r.image not in self._store)]
+        )
         kept = {record.image for record in self._records.values()}
         reclaimed = 0
         for image_id in images:
