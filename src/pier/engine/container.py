@@ -51,6 +51,8 @@ class Run:
     starting: bool = True
     exited: bool = False
     early_exit: ExitRecord | None = None
+    has_volumes: bool = True
+    """Not yet told that what it had mounted is given up."""
     sample: Sample | None = None
     """The last that was read of what it uses."""
     health: "asyncio.Task[None] | None" = None

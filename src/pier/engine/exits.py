@@ -96,9 +96,9 @@ class Exits:
         if comes_back:
             record.RestartCount += 1
         self._services.networks.endpoints.release(container)
-        if record.mounts and not comes_back:
+        if not comes_back:
             # Before anybody is told: who starts the next one has what is mounted anew.
-            self._services.volume_mounts.give_up(container)
+            self._let_go(run)
         if not is_discarded:
             self.save(container)
         self._services.events.container(
@@ -173,11 +173,17 @@ class Exits:
     def _cleaned(self, run: Run, then: Callable[[], None] | None) -> None:
         self._ending.discard(run)
         self._services.traces.end(run.container.id)
-        self._services.volume_mounts.let_go(run.container)
+        self._let_go(run)
         if not run.gone.done():
             run.gone.set_result(None)
         if then is not None:
             then()
+
+    def _let_go(self, run: Run) -> None:
+        """Unmount what only this run had of volumes, once, and tell it."""
+        if run.has_volumes:
+            run.has_volumes = False
+            self._services.volume_mounts.let_go(run.container)
 
     def traced(self, run: Run, packet: Packet) -> None:
         """The keeper said where the time of the start went."""
