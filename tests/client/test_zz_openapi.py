@@ -27,6 +27,8 @@ STATUSES = frozenset(
     f"{route}: this status is not in the document"
     for route in ("POST /exec/{id}/start 101", "POST /exec/{id}/start 500")
 )
+# A name that the document requires and describes nowhere; dockerd has it not.
+UNDESCRIBED = frozenset({"GET /images/json 200 [].Manifests[].ImageData.UnpackedSize: missing"})
 # What Pier does not offer yet, and says so.
 NOT_OFFERED = re.compile(r".* 501: this status is not in the document")
 
@@ -35,6 +37,6 @@ def test_every_answer_is_as_documented(engine: EngineProcess) -> None:
     if not engine.openapi_report:
         pytest.skip(openapi_schema.why_not())
     with open(engine.openapi_report) as file:
-        problems = set(file.read().splitlines()) - STATUSES
+        problems = set(file.read().splitlines()) - STATUSES - UNDESCRIBED
     left = [p for p in sorted(problems) if not NULLS.fullmatch(p) and not NOT_OFFERED.fullmatch(p)]
     assert not left, "\n".join(left)
