@@ -61,7 +61,7 @@ demo: venv
 
 # The peers come from Debian sid into .cache/peers, unless PIER_PEERS_ROOT names a root with them.
 bench: venv
-	@tools/packages.sh busybox-static bubblewrap iperf3 libnftables1 libseccomp2 util-linux procps mmdebstrap docker-registry
+	@tools/packages.sh busybox-static bubblewrap iperf3 libnftables1 libseccomp2 util-linux procps mmdebstrap docker-registry skopeo
 	@.venv/bin/pip --quiet --disable-pip-version-check install --require-hashes -r requirements-bench.lock
 	PATH="$$(tools/docker_cli.sh):$$PATH" .venv/bin/python bench/run.py
 

@@ -10,9 +10,20 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SIZE = 40 << 30  # sparse: it takes what is written
+
+
+def used_mb(directory: str) -> float:
+    """Return what a tree takes of its disk, in MB, each file once; what goes meanwhile is left out."""
+    blocks: dict[tuple[int, int], int] = {}
+    for place, names, files in os.walk(directory):
+        for name in (*names, *files):
+            with suppress(FileNotFoundError):
+                info = os.lstat(os.path.join(place, name))
+                blocks[info.st_dev, info.st_ino] = info.st_blocks
+    return sum(blocks.values()) * 512 / 1e6
 
 
 @contextmanager

@@ -112,6 +112,10 @@ class Dockerd:
         self.pid = self._holder.pid
 
     @property
+    def data_root(self) -> str:
+        return f"{self.shared}/data"
+
+    @property
     def daemon(self) -> int:
         assert self._process is not None
         return self._process.pid

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from processes import children, cpu_percent, parent, pss_mb
+from processes import children, cpu_percent, parent, pss_mb, resident_mb
 from rows import DOCKERD, PIER, Row
 from sides import Api, Bench, timed
 
@@ -32,6 +32,14 @@ class Curve:
 
     def add(self, side: str, count: int, value: float) -> None:
         self.points.setdefault(side, []).append((count, value))
+
+
+def fresh(bench: Bench) -> Iterator[Row]:
+    """The memory of an engine that has one image; without the zygote, and without containerd."""
+    row = Row("memory of an idle pierd, dockerd, resident", unit="MB", most=60)
+    row.add(PIER, resident_mb(bench.engine.pid))
+    row.add(DOCKERD, resident_mb(bench.peer.daemon))
+    yield row
 
 
 def running(bench: Bench, points: "tuple[int, ...]" = RUNNING) -> Iterator["Curve | Row"]:

@@ -32,6 +32,15 @@ def _pss(pid: int) -> int:
     raise RuntimeError(f"no Pss of process {pid}")
 
 
+def resident_mb(pid: int) -> float:
+    """Return the resident set size of one process, in MB."""
+    with open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    raise RuntimeError(f"no VmRSS of process {pid}")
+
+
 def cpu_percent(pids: "list[int]", seconds: float) -> float:
     """Return how much of one CPU processes take together, over some seconds."""
     before, start = _ticks(pids), time.monotonic()

@@ -36,6 +36,7 @@ from rows import Row, table  # noqa: E402
 from sides import Bench, absent, open_bench  # noqa: E402
 
 MEASUREMENTS: "dict[str, Callable[[Bench], Iterable[Row | Curve]]]" = {
+    "fresh": growth.fresh,
     "run": starts.run_none,
     "bridge": starts.run_bridge,
     "published": starts.run_published,
@@ -104,7 +105,7 @@ def main() -> None:
             "",
         ]
         rows, curves = measure(bench, options.only or MEASUREMENTS)
-        lines += [*table(rows), "", *starts.own_client(bench), *starts.floor(bench)]
+        lines += [*table(rows), "", *starts.own_client(bench), *starts.floor(bench), *bench.notes]
         lines += [
             f"- the most memory that pierd had resident: {archives.peak_mb(bench.engine.pid):.0f} MB"
         ]

@@ -170,9 +170,15 @@ def table(taken: dict[str, list[float]]) -> Iterator[str]:
     medians = {name: statistics.median(values) for name, values in taken.items()}
     warm, runc = medians["the warm path"], medians["runc run"]
     yield ""
-    yield f"- crun / warm path: {medians['crun run'] / warm:.2f} (goal: at least 1)"
-    yield f"- runc / warm path: {runc / warm:.2f} (goal: at least 3)"
-    yield f"- pier-runtime from cold / runc: {medians['pier-runtime run'] / runc:.2f} (goal: at most 2.5)"
+    cold = medians["pier-runtime run"] / runc
+    yield _ratio("crun / warm path", medians["crun run"] / warm, "≥ 1", least=1)
+    yield _ratio("runc / warm path", runc / warm, "≥ 3", least=3)
+    yield _ratio("pier-runtime from cold / runc", cold, "≤ 2.5", most=2.5)
+
+
+def _ratio(name: str, value: float, goal: str, *, least: float = 0, most: float = 1e9) -> str:
+    holds = "yes" if least <= value <= most else "**no**"
+    return f"- {name}: {value:.2f} (goal: {goal}, holds: {holds})"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dockerd import Dockerd
@@ -138,7 +138,9 @@ class Api:
 
 @dataclass
 class Bench:
-    """Everything that measurements use; `few` are the runs of what takes seconds."""
+    """Everything that measurements use; `few` are the runs of what takes seconds, `notes` lines that
+    go below the table.
+    """
 
     runs: int
     engine: EngineProcess
@@ -147,6 +149,7 @@ class Bench:
     dockerd: Client
     podman: Podman | None
     root: str
+    notes: list[str] = field(default_factory=list)
 
     @property
     def few(self) -> int:
@@ -156,6 +159,10 @@ class Bench:
     def clients(self) -> "dict[str, Client]":
         """The two engines that the same docker command reaches."""
         return {PIER: self.pier, DOCKERD: self.dockerd}
+
+    @property
+    def data_roots(self) -> "dict[str, str]":
+        return {PIER: self.engine.data_root, DOCKERD: self.peer.data_root}
 
     @property
     def apis(self) -> "dict[str, Api]":
