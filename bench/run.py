@@ -10,6 +10,7 @@ stopped again.
 import argparse
 import datetime as dt
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -90,6 +91,8 @@ def main() -> None:
     parser.add_argument("--only", choices=MEASUREMENTS, action="append")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
+    # As an interrupt: everything that was started is stopped again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     today = dt.datetime.now(dt.UTC).date().isoformat()
     load = os.getloadavg()[0]
     root = find_root(os.path.join(ROOT, ".cache"))
