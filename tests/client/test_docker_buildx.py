@@ -157,6 +157,14 @@ def test_what_did_not_change_is_cached_and_not_sent(context: Context) -> None:
             "secret s: not found",
             "2 | >>> RUN --mount=type=secret",
         ),
+        (
+            "FROM BASE\nADD http://127.0.0.1:1/x /\n",
+            (
+                'failed to load cache key: Get "http://127.0.0.1:1/x": '
+                "dial tcp 127.0.0.1:1: connect: connection refused"
+            ),
+            "2 | >>> ADD http",
+        ),
     ],
 )
 def test_errors_show_the_line(context: Context, text: str, message: str, marked: str) -> None:
@@ -370,6 +378,14 @@ def test_a_context_that_is_an_image_layout(
         *(text, "--build-context", f"base=oci-layout://{layout}@sha256:{'0' * 64}"), check=False
     )
     assert "not found" in missing.stderr
+
+
+def test_every_step_runs_on_a_host_of_the_same_name(context: Context) -> None:
+    text = "FROM BASE\nRUN echo name=$(hostname) $(env | grep -c ^HOSTNAME=)\n"
+    assert "name=buildkitsandbox 0" in context.build(text, "--no-cache").stderr
+    for network in ("none", "host"):
+        flags = (f"--network={network}", "--build-arg=BUILDKIT_SANDBOX_HOSTNAME=box")
+        assert "name=box 0" in context.build(text, *flags, "--no-cache").stderr
 
 
 def test_a_context_from_standard_input(context: Context, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pier.build.attest.provenance import check_fields
 from pier.build.caches.entry import parse_cache_entry
 from pier.build.caches.remote import check_entries
 from pier.build.keeping import FILTERS, Rule, rule_filters
-from pier.build.options import NETWORK_HOST, BuildOptions, Limits
+from pier.build.options import NETWORK_HOST, SANDBOX, BuildOptions, Limits
 from pier.build.result import Order
 from pier.build.session import ClientSession
 from pier.engine.body_reader import BodyReader
@@ -116,6 +116,7 @@ def _options(call: Call) -> BuildOptions:
         remove=call.flag("rm", default=True),
         force_remove=call.flag("forcerm"),
         quiet=call.flag("q"),
+        hostname=SANDBOX if call.flag("pier.progress") else "",
     )
 
 

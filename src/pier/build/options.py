@@ -14,6 +14,10 @@ from pier.model.reference import Reference
 NETWORK_HOST, INSECURE = "network.host", "security.insecure"
 
 
+# What BuildKit calls the host of every step, so that it makes no difference.
+SANDBOX = "buildkitsandbox"
+
+
 class Limits(Struct, frozen=True):
     """Limits of the steps' containers, as in `HostConfig`; 0 and "" are none."""
 
@@ -45,6 +49,7 @@ class BuildOptions(Struct, frozen=True):
     there are none. `provenance` and `sbom` as in `BuildResult`. `cache_imports` and
     `cache_exports` are caches elsewhere. `frontend_attributes` are those of BuildKit's client,
     for provenance, None where it is no such client. `remote` is the URL of a context that is fetched.
+    `hostname` is that of steps, each its own for "".
     """
 
     dockerfile: str = ""
@@ -79,3 +84,4 @@ class BuildOptions(Struct, frozen=True):
     cache_exports: Sequence[CacheEntry] = ()
     frontend_attributes: Mapping[str, str] | None = None
     remote: str = ""
+    hostname: str = ""

@@ -11,6 +11,7 @@ import aiohttp
 from pier.build.failures import BuildFailed
 from pier.errors import InvalidParameter
 from pier.model.digest import parse_digest
+from pier.registry.transport import in_go_words
 
 REMOTE = ("http://", "https://")
 _CHUNK = 1 << 18
@@ -47,7 +48,10 @@ async def fetch(url: str, directory: str, checksum: str, name: str = "") -> str:
             finally:
                 os.close(fd)
             modified = answer.headers.get("Last-Modified", "")
-    except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+    except (aiohttp.ClientError, TimeoutError) as exc:
+        why = await in_go_words(url, exc)
+        raise BuildFailed(f"ADD failed: failed to GET {url}: {why}") from exc
+    except ValueError as exc:
         raise BuildFailed(f"ADD failed: failed to GET {url}: {exc}") from exc
     found = f"{hasher.name}:{hasher.hexdigest()}"
     if wanted and found != wanted:

@@ -17,7 +17,8 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 class Step(Struct, frozen=True):
-    """One RUN: `command` in a container of `image`, with variables beside those of the image.
+    """One RUN: `command` in a container of `image`, with variables beside those of the image. With
+    a `hostname` there is no variable of that name, as in BuildKit's steps.
 
     `secrets` are variables that no record may have. `privileged` is --security=insecure. One that is
     `interactive` has its stdin open, and a terminal with `has_terminal`. With `read_only` the root

@@ -348,6 +348,7 @@ class StageBuild:
                     limits=options.limits,
                     secrets=ready.environment,
                     privileged=is_privileged,
+                    hostname=options.hostname,
                 )
                 self._stubs = ready.targets
                 return await self._run_container(wanted)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from pier.build.caches.entry import CacheEntry
 from pier.build.caches.remote import check_entries
-from pier.build.options import INSECURE, NETWORK_HOST, BuildOptions, Limits
+from pier.build.options import INSECURE, NETWORK_HOST, SANDBOX, BuildOptions, Limits
 from pier.build.session import ClientSession
 from pier.errors import InvalidParameter
 from pier.model.container import Ulimit
@@ -81,6 +81,7 @@ def read(
         provenance=_attestation(attributes, "provenance"),
         sbom=_attestation(attributes, "sbom"),
         frontend_attributes=dict(attributes),
+        hostname=arguments.get("BUILDKIT_SANDBOX_HOSTNAME") or SANDBOX,
         cache_imports=[*_imports(attributes.get("cache-imports", "")), *imports],
         cache_exports=exports,
     )

@@ -24,6 +24,11 @@ _MISSING = re.compile(
 )
 
 
+_STATUS = re.compile(r"ADD failed: failed to GET \S+ with status (\d+) .*", re.DOTALL)
+_REQUEST = re.compile(r"ADD failed: failed to GET (\S+): (.*)", re.DOTALL)
+_LOAD = "failed to load cache key: "
+
+
 def words_of(exc: Exception) -> str:
     """Return a failure's message as BuildKit says it."""
     text = translated(exc.message if isinstance(exc, PierError) else str(exc))
@@ -39,6 +44,10 @@ def translated(text: str) -> str:
         return f'process "{found[1]}" did not complete successfully: exit code: {found[2]}'
     if found := _MISSING.fullmatch(text):
         return f'{_CHECKSUM}context: "/{found[1]}": not found'
+    if found := _STATUS.fullmatch(text):
+        return f"{_LOAD}invalid response status {found[1]}"
+    if found := _REQUEST.fullmatch(text):
+        return f'{_LOAD}Get "{found[1]}": {found[2]}'
     return text
 
 

@@ -175,7 +175,7 @@ def _request(step: Step) -> CreateRequest:
         Image=step.image.id,
         Cmd=list(step.command),
         Entrypoint=[""],  # none, and not the image's
-        Env=list(step.environment),
+        Env=[*(["HOSTNAME"] if step.hostname else []), *step.environment],  # it is taken away
         Hostname=step.hostname,
         AttachStdout=True,
         AttachStderr=True,

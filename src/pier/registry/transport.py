@@ -113,7 +113,7 @@ async def _send_once(
 
 async def unreachable(method: str, url: str, exc: BaseException) -> Unreachable:
     """Return a failed connection in Go's words."""
-    what = await _in_go_words(url, exc)
+    what = await in_go_words(url, exc)
     return Unreachable(f'{_verb(method)} "{url}": {what}')
 
 
@@ -146,7 +146,8 @@ def _verb(method: str) -> str:
     return method.capitalize()
 
 
-async def _in_go_words(url: str, exc: BaseException) -> str:
+async def in_go_words(url: str, exc: BaseException) -> str:
+    """Return what Docker, written in Go, says of a request that failed so."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = origin(url)[2]

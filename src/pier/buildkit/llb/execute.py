@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from pier.build.context import INSIDE
 from pier.build.failures import BuildFailed, StepFailed, foreign
 from pier.build.mounts import StepMount
-from pier.build.options import INSECURE, NETWORK_HOST, Limits
+from pier.build.options import INSECURE, NETWORK_HOST, SANDBOX, Limits
 from pier.build.progress import Work
 from pier.build.runner import Step
 from pier.build.snapshot import Made, open_image, save
@@ -102,7 +102,7 @@ class Execution:
                 ),
                 secrets=ready.environment,
                 privileged=self._op.security == 1,
-                hostname=meta.hostname,
+                hostname=meta.hostname or SANDBOX,
                 read_only=self._root.readonly,
             )
             upper = await self._run(step, work)
