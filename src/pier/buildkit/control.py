@@ -21,8 +21,9 @@ from pier.buildkit.history import History
 from pier.buildkit.inputs import Results, definition_of
 from pier.buildkit.jobs import Job, Jobs, Solve
 from pier.buildkit.messages import control, gateway
-from pier.buildkit.messages.ops import Definition, Platform
+from pier.buildkit.messages.ops import Definition
 from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
+from pier.buildkit.platforms import supported
 from pier.buildkit.sessions import Sessions
 from pier.buildkit.solve import LINT, OUTLINE, TARGETS, DockerfileSolve, check_frontend
 from pier.buildkit.workshop import Workshop
@@ -30,7 +31,6 @@ from pier.errors import InvalidParameter, NotFound, Unsupported
 from pier.grpc.server import Call, Method
 from pier.model.gotime import now_ns
 from pier.model.platform import Platform as HostPlatform
-from pier.model.platform import host_platform
 from pier.registry.credentials import Credentials
 
 SERVICE = "/moby.buildkit.v1.Control"
@@ -241,12 +241,11 @@ class Control:
 
     def worker(self) -> WorkerRecord:
         """Return what is told of the one worker that there is."""
-        host = host_platform()
         return WorkerRecord(
             ID=self._worker_id,
             # buildx itself turns `--add-host NAME:host-gateway` into this address.
             Labels={_GATEWAY: self._workshop.host_gateway(), _SNAPSHOTTER: "overlayfs"},
-            platforms=[Platform(Architecture=host.architecture, OS=host.os, Variant=host.variant)],
+            platforms=supported(),
             gCPolicy=[_policy(rule) for rule in self._workshop.rules()],
             buildkitVersion=VERSION,
         )
