@@ -23,7 +23,7 @@ from pier.build.step_secrets import lend
 from pier.build.threads import finished
 from pier.images.image import Image
 from pier.kernel.openat2 import openat2
-from pier.model.container import BindOptions, ImageOptions, Mount
+from pier.model.container import ImageOptions, Mount
 from pier.storage.copy import copy_data, copy_metadata, copy_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -209,8 +209,8 @@ def _source_fd(mount: StepMount, around: Surroundings) -> int:
 
 
 def _bind(path: str, target: str, *, read_only: bool) -> Mount:
-    options = BindOptions(Propagation="rprivate")
-    return Mount(Type="bind", Source=path, Target=target, ReadOnly=read_only, BindOptions=options)
+    # It lies in the data root, where the engine chooses the propagation.
+    return Mount(Type="bind", Source=path, Target=target, ReadOnly=read_only)
 
 
 def _of_image(mount: StepMount, target: str, images: Mapping[str, Image | None]) -> Mount:

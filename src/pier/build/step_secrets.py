@@ -21,7 +21,7 @@ from pier.build.failures import BuildFailed
 from pier.build.mounts import StepMount
 from pier.build.session import ClientSession, need
 from pier.errors import PierError
-from pier.model.container import BindOptions, Mount
+from pier.model.container import Mount
 
 _CHUNK = 64 << 10
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -187,8 +187,7 @@ def _room(stack: contextlib.AsyncExitStack, place: str) -> str:
 
 
 def _bind(path: str, target: str) -> Mount:
-    options = BindOptions(Propagation="rprivate")
-    return Mount(Type="bind", Source=path, Target=target, ReadOnly=True, BindOptions=options)
+    return Mount(Type="bind", Source=path, Target=target, ReadOnly=True)
 
 
 def _inside(directory: str, target: str) -> str:

@@ -33,7 +33,7 @@ from pier.errors import Forbidden, InvalidParameter, Unsupported
 from pier.images.image import Image
 from pier.images.store import Pins
 from pier.kernel.openat2 import openat2
-from pier.model.container import BindOptions, ContainerConfig, ImageOptions, Mount
+from pier.model.container import ContainerConfig, ImageOptions, Mount
 from pier.model.container import Ulimit as StepUlimit
 from pier.storage.copy import copy_tree
 
@@ -307,5 +307,5 @@ def _resolve(directory: str, selector: str) -> str:
 
 
 def _mount(path: str, target: str, *, read_only: bool) -> Mount:
-    options = BindOptions(Propagation="rprivate")
-    return Mount(Type="bind", Source=path, Target=target, ReadOnly=read_only, BindOptions=options)
+    # It lies in the data root, where the engine chooses the propagation.
+    return Mount(Type="bind", Source=path, Target=target, ReadOnly=read_only)
