@@ -381,7 +381,10 @@ def test_a_context_that_is_an_image_layout(
 
 
 def test_every_step_runs_on_a_host_of_the_same_name(context: Context) -> None:
-    text = "FROM BASE\nRUN echo name=$(hostname) $(env | grep -c ^HOSTNAME=)\n"
+    text = (
+        "FROM BASE\nRUN grep -qw $(hostname) /etc/hosts && "
+        "echo name=$(hostname) $(env | grep -c ^HOSTNAME=)\n"
+    )
     assert "name=buildkitsandbox 0" in context.build(text, "--no-cache").stderr
     for network in ("none", "host"):
         flags = (f"--network={network}", "--build-arg=BUILDKIT_SANDBOX_HOSTNAME=box")

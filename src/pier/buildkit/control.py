@@ -1,5 +1,6 @@
 """The Control service: what clients build, look at and clean up through."""
 
+import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -338,11 +339,13 @@ def _orders(request: control.SolveRequest) -> list[Order]:
 
 
 def _policy(rule: Rule) -> GCPolicy:
-    filters = [f"{key}=={value}" for key, values in rule.filters.items() for value in values]
+    # Any of them may fit, each of which says something of every key.
+    choices = ([f"{key}=={value}" for value in values] for key, values in rule.filters.items())
+    filters = [",".join(chosen) for chosen in itertools.product(*choices)] if rule.filters else []
     return GCPolicy(
         all=rule.everything,
         keepDuration=rule.unused_ns,
-        filters=[",".join(filters)] if filters else [],
+        filters=filters,
         reservedSpace=rule.reserved,
         maxUsedSpace=rule.max_used,
         minFreeSpace=rule.min_free,

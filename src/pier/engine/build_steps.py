@@ -189,11 +189,13 @@ def _request(step: Step) -> CreateRequest:
 
 
 def _host(step: Step, limits: Limits) -> HostConfig:
+    # A name that is not its own is known all the same, without a network too.
+    itself = [f"{step.hostname}:127.0.0.1"] if step.hostname else []
     return HostConfig(
         NetworkMode=step.network,
         Privileged=step.privileged,
         ReadonlyRootfs=step.read_only,
-        ExtraHosts=list(step.extra_hosts) or None,
+        ExtraHosts=[*step.extra_hosts, *itself] or None,
         SecurityOpt=list(step.security_opts) or None,
         Mounts=list(step.mounts),
         Tmpfs=dict(step.tmpfs),
