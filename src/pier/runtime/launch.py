@@ -391,11 +391,25 @@ def launch_exec(  # noqa: PLR0913  # what an exec is made of
             linux=linux,
         ).run()
 
-    try:
-        pid, pidfd = _clone(
-            0, cgroup_fd, target_pidfd, child, user_namespace=through,
+    def clone(fd: int | None) -> tuple[int, int]:
+        return _clone(
+            0, fd, target_pidfd, child, user_namespace=through,
             before=lambda: set_before_birth(config["process"]),
         )  # fmt: skip
+
+    try:
+        try:
+            pid, pidfd = clone(cgroup_fd)
+        except StartFailed as exc:
+            if exc.errno != errno.EBUSY or cgroup_fd is None or cgroup.below:
+                raise
+            # Controllers were given to cgroups below, as systemd and dockerd do it inside of a
+            # container: no process may be in this one then (cgroups(7)). Beside the first, as runc.
+            beside_fd = cgroup.open_fd_of(target_pidfd)
+            try:
+                pid, pidfd = clone(beside_fd)
+            finally:
+                os.close(beside_fd)
     except BaseException:
         # A container that is just ending cannot be joined: its keeper may live on for a while.
         ours.close()

@@ -161,6 +161,23 @@ class Cgroup:
                 raise
             return None
 
+    def open_fd_of(self, pidfd: int) -> int:
+        """As `open_fd`, for the cgroup at or below this one in which a process of it is, on v2.
+
+        Raises OSError: ESRCH when the process is no more, EBUSY when it is elsewhere.
+        """
+        v2 = self._hierarchies.v2
+        pid = _pid_of(pidfd)
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            lines = os.fsdecode(file.read()).splitlines()
+        if _pid_of(pidfd) != pid or v2 is None:
+            raise OSError(errno.ESRCH, "the process is no more")
+        for line in lines:
+            path = line.removeprefix("0::")
+            if path != line and path.startswith(self.path + "/"):
+                return os.open(v2.mount + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        raise OSError(errno.EBUSY, f"the cgroup {self.path} is divided, and takes no process")
+
     def pids(self) -> list[int]:
         """Return the processes of the cgroup and all below it, [] when it does not exist.
 
@@ -348,3 +365,13 @@ class Cgroup:
         finally:
             if where is not None:  # v1 delivers even SIGKILL only after the thaw
                 freezer.request(*where, frozen=False)
+
+
+def _pid_of(pidfd: int) -> int:
+    """The number of a pidfd's process, pidfd_open(2). Raises OSError ESRCH when it is no more."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        for line in file:
+            name, _, value = line.partition(b":")
+            if name == b"Pid" and int(value) > 0:
+                return int(value)
+    raise OSError(errno.ESRCH, "the process is no more")
