@@ -10,6 +10,7 @@ from bundles import CAPABILITIES, MOUNTS, Room
 
 from pier.errors import StartFailed
 from pier.kernel import capabilities, seccomp
+from pier.kernel.cgroups import detect
 
 
 def mountinfo(room: Room, **options: object) -> dict[str, tuple[set[str], str]]:
@@ -338,3 +339,19 @@ def test_without_a_dev_mount_the_images_own_is_filled(room: Room):
         "zero",
     ]
     assert room.sh("ls /dev", mounts=mounts).split() == names
+
+
+@pytest.mark.skipif(detect().mode != "v2", reason="of cgroup v2 alone")
+def test_exec_where_the_container_divided_its_cgroup(room: Room):
+    """As systemd and dockerd do inside of a container: its own cgroup takes no process any more."""
+    writable = {**bundles.CGROUP, "options": bundles.PLAIN}
+    mounts = [writable if mount == bundles.CGROUP else mount for mount in bundles.MOUNTS]
+    script = (
+        "cd /sys/fs/cgroup && mkdir below && echo 1 > below/cgroup.procs"
+        " && echo +pids > cgroup.subtree_control && echo divided && exec sleep 100"
+    )
+    box = room.container(["sh", "-c", script], mounts=mounts)
+    client = box.attach()
+    box.start()
+    client.read_until(b"divided")
+    assert box.exec("x", ["cat", "/proc/self/cgroup"]).streams()[0] == b"0::/below\n"
