@@ -290,6 +290,27 @@ def test_a_mount_that_fails(docker: Client, image: str, volume: str) -> None:
         docker("volume", "rm", name)
 
 
+def test_network_mounts_that_fail(docker: Client, image: str, volume: str) -> None:
+    """What a server refuses, or a kernel lacks: told without the password, and names are looked up."""
+    told = "failed to mount local volume: mount //127.0.0.1/x:"
+    lookup = "error resolving passed in network volume address"
+    for kind, device, o, expected in (
+        ("cifs", "//127.0.0.1/x", "username=me,password=topsecret", told),
+        ("cifs", "//nobody.invalid/x", "password=topsecret", lookup),
+        ("nfs", ":/x", "addr=nobody.invalid,nolock", lookup),
+    ):
+        options = ["-o", f"type={kind}", "-o", f"device={device}", "-o", f"o={o}"]
+        name = docker("volume", "create", *options, f"{volume}-away").stdout.strip()
+        try:
+            done = docker("run", "--rm", "-v", f"{name}:/v:nocopy", image, "true", check=False)
+            assert done.returncode != 0
+            assert expected in done.stderr
+            assert "topsecret" not in done.stderr
+            assert "password=********" in done.stderr or lookup in done.stderr
+        finally:
+            docker("volume", "rm", name)
+
+
 def test_prune(docker: Client, image: str, volume: str) -> None:
     anonymous = docker("volume", "create").stdout.strip()
     used = docker("volume", "create").stdout.strip()

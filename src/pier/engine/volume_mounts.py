@@ -72,6 +72,8 @@ _NOTHING = frozenset(
     ]
 )
 _ADDRESS = re.compile(r"(?<![^,])addr=([^,]*)")
+_SHARE = re.compile(r"//([^/@:\[]+)")
+_PASSWORD = re.compile(r"(?<![^,])(pass|password)=[^,]*")
 
 
 def is_mounted(record: VolumeRecord) -> bool:
@@ -317,23 +319,32 @@ class VolumeMounts:
 
 
 def _mount(options: dict[str, str], where: str) -> None:
+    """Mount a volume; no password of its options is in what is said of a failure."""
+    about = f"error while mounting volume '{where}': "
     try:
         mount_options(options, where)
+    except socket.gaierror as exc:
+        text = "error resolving passed in network volume address"
+        raise Internal(f"{about}{text}: {exc.strerror}: no such host") from None
     except OSError as exc:
-        flags, _, data = _parse(options)
+        flags, _, data = _parse(options.get("o", ""))
         details = [f"mount {options.get('device', '')}:{where}"]
         details += [f"flags: {flags:#x}"] if flags else []
-        details += [f"data: {data}"] if data else []
+        shown = _PASSWORD.sub(r"\1=********", data)
+        details += [f"data: {shown}"] if data else []
+        why = os.strerror(exc.errno or 0).lower()
         raise Internal(
-            f"error while mounting volume '{where}': failed to mount local volume: "
-            f"{', '.join(details)}: {(exc.strerror or '').lower()}"
-        ) from exc
+            f"{about}failed to mount local volume: {', '.join(details)}: {why}"
+        ) from None
 
 
 def mount_options(options: dict[str, str], target: str) -> None:
     """Mount `device` at `target` as `type` with `o`. Raises OSError."""
-    flags, propagation, data = _parse(options)
-    mnt.mount(options.get("device", ""), target, options.get("type", ""), flags, data)
+    kind, device, words = options.get("type", ""), options.get("device", ""), options.get("o", "")
+    if kind in _NETWORKED:
+        device, words = _resolve(kind, device, words)
+    flags, propagation, data = _parse(words)
+    mnt.mount(device, target, kind, flags, data)
     try:
         if flags & mnt.MS_BIND and flags & mnt.MS_RDONLY:
             mnt.mount("none", target, "", flags | mnt.MS_REMOUNT)
@@ -344,13 +355,10 @@ def mount_options(options: dict[str, str], target: str) -> None:
         raise
 
 
-def _parse(options: dict[str, str]) -> tuple[int, int, str]:
+def _parse(words: str) -> tuple[int, int, str]:
     """Return the flags of the mount, those of its propagation, and the file system's options."""
     flags, propagation, data = 0, 0, []
-    text = options.get("o", "")
-    if options.get("type") in _NETWORKED:
-        text = _resolved(text)
-    for word in text.split(",") if text else ():
+    for word in words.split(",") if words else ():
         if word in _FLAGS:
             flags |= _FLAGS[word]
         elif word in _PROPAGATIONS:
@@ -360,16 +368,25 @@ def _parse(options: dict[str, str]) -> tuple[int, int, str]:
     return flags, propagation, ",".join(data)
 
 
-def _resolved(text: str) -> str:
-    """`addr=` may be a host's name, which the kernel does not resolve."""
-    found = _ADDRESS.search(text)
-    if not found or not found[1]:
-        return text
+def _resolve(kind: str, device: str, words: str) -> tuple[str, str]:
+    """`addr=`, or without it the host in a share's name, may be a name: the kernel looks none up.
+
+    Returns the device and the options with an address instead. Raises gaierror.
+    """
+    found = _ADDRESS.search(words)
+    if found and found[1]:
+        return device, f"{words[: found.start(1)]}{_address(found[1])}{words[found.end(1) :]}"
+    share = _SHARE.match(device) if kind == "cifs" else None
+    if share:
+        device = f"//{_address(share[1])}{device[share.end() :]}"
+    return device, words
+
+
+def _address(host: str) -> str:
     try:
-        address = socket.getaddrinfo(found[1], None, type=socket.SOCK_STREAM)[0][4][0]
-    except OSError:
-        return text
-    return f"{text[: found.start(1)]}{address}{text[found.end(1) :]}"
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as exc:
+        raise socket.gaierror(exc.errno, f"lookup {host}") from exc
 
 
 def mount_points() -> set[str]:
