@@ -179,6 +179,18 @@ def test_copy_out_and_in(docker: Client, box: str, tmp_path: Path) -> None:
     assert (tmp_path / "followed").read_text() == "hello\n"
 
 
+def test_the_whole_root(docker: Client, box: str) -> None:
+    """It comes to its end, without what the kernel shows in there, and with the engine's files."""
+    packed = docker.raw("cp", f"{box}:/", "-").stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        members = {member.name.strip("/"): member for member in tar}
+    assert members["proc"].isdir()
+    assert not [name for name in members if name.startswith(("proc/", "sys/", "dev/"))]
+    assert members["v/file"].size == len("vol\n")
+    assert members["etc/hosts"].size
+    assert members["etc/resolv.conf"].mode == 0o644
+
+
 def test_what_put_makes(engine: EngineProcess, docker: Client, box: str) -> None:
     def put(archive: bytes, path: str, more: str = "") -> tuple[int, str]:
         status, _, body = _request(engine, "PUT", box, path, archive, more)

@@ -49,6 +49,11 @@ class Place:
         self.shown = shown
         self.found = found
 
+    @property
+    def is_root(self) -> bool:
+        """Whether it is the container's root, asked for as such."""
+        return self.shown == "/"
+
 
 def absolute(path: str) -> str:
     """Clean a path as dockerd does: from the root on, and what "/" or "/." at the end says stays.

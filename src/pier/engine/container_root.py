@@ -12,6 +12,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator
 
+from pier.engine import etc_files
 from pier.engine.container import Container
 from pier.engine.mounts import cow_place
 from pier.engine.services import Services
@@ -148,7 +149,18 @@ class _MadeRoot:
         mount_overlay("/", layers, f"{data}/upper", f"{data}/work", place, volatile=volatile)
 
     def _mount_others(self, root: Root) -> None:
-        """Mount volumes and binds, as far as they are there; a tmpfs would be empty."""
+        """Mount volumes and binds, as far as they are there; a tmpfs would be empty.
+
+        Below them the engine's own files in /etc, if it ran: what is there is what they lie on.
+        """
+        data = self._directories.data(self._record.Id)
+        for name in etc_files.NAMES:
+            if os.stat(f"{data}/{name}").st_size:
+                mount_fd = mnt.open_tree(mnt.AT_FDCWD, f"{data}/{name}", mnt.OPEN_TREE_CLONE)
+                try:
+                    root.attach(mount_fd, f"/etc/{name}", directory=False)
+                finally:
+                    os.close(mount_fd)
         for mount in self._record.mounts:
             if mount.Type not in ("bind", "volume") or not os.path.exists(mount.Source):
                 continue

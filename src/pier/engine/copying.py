@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+_KERNELS = frozenset({b"dev", b"proc", b"sys"})
 
 
 class Copying:
@@ -142,12 +143,21 @@ def _archived(place: Place) -> Iterator[bytes]:
     yield from packer.pack(place.parent_fd, name, shown.rstrip(b"/"), place.found)
     if stat.S_ISDIR(place.found.st_mode):
         fd = os.open(name, _DIRECTORY, dir_fd=place.parent_fd)
-        yield from inside(packer, fd, shown.rstrip(b"/") + b"/")
+        # Of the root what the kernel shows there is left out, as with Docker. Its files may not
+        # even be read; whoever asks for one of them by name gets it.
+        unread = _KERNELS if place.is_root else frozenset()
+        yield from inside(packer, fd, shown.rstrip(b"/") + b"/", unread)
     yield END
 
 
-def inside(packer: Packer, directory_fd: int, prefix: bytes) -> Iterator[bytes]:
-    """Yield the members of what is in a directory, whose descriptor is closed at the end."""
+def inside(
+    packer: Packer, directory_fd: int, prefix: bytes, unread: frozenset[bytes] = frozenset()
+) -> Iterator[bytes]:
+    """Yield the members of what is in a directory, whose descriptor is closed at the end.
+
+    Of `unread` directories in it that are mounts, the name alone.
+    """
+    device = os.fstat(directory_fd).st_dev
     try:
         for name in sorted(os.fsencode(text) for text in os.listdir(directory_fd)):
             try:
@@ -155,7 +165,7 @@ def inside(packer: Packer, directory_fd: int, prefix: bytes) -> Iterator[bytes]:
             except FileNotFoundError:
                 continue  # it went meanwhile
             yield from packer.pack(directory_fd, name, prefix + name, found)
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(found.st_mode) and not (name in unread and found.st_dev != device):
                 try:
                     inner_fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
                 except (FileNotFoundError, NotADirectoryError):
