@@ -248,9 +248,38 @@ def test_subpath(docker: Client, image: str, volume: str) -> None:
         code, text = run(escape)
         assert code != 0
         assert "Error response from daemon" in text
+        if escape == "out":
+            assert "path concatenation escapes the base directory" in text
     code, text = run("../..")
     assert code == 125
     assert "subpath must be a relative path within the volume" in text
+
+
+def test_a_subpath_is_filled_from_the_image(docker: Client, filled: str, volume: str) -> None:
+    """What it holds already is left alone, and so is the rest of the volume."""
+    prepare = "mkdir -p /v/empty /v/used && touch /v/used/mine"
+    docker("run", "--rm", "-v", f"{volume}:/v", filled, "sh", "-c", prepare)
+    for part in ("empty", "used"):
+        mount = f"type=volume,src={volume},dst=/data,volume-subpath={part}"
+        docker("run", "--rm", "--mount", mount, filled, "true")
+    seen = docker(
+        "run", "--rm", "-v", f"{volume}:/v:ro", filled, "sh", "-c", "cd /v && find . | sort"
+    )
+    inside = docker("run", "--rm", filled, "sh", "-c", "cd /data && find . | sort")
+    expected = [name.replace(".", "./empty", 1) for name in inside.stdout.split()]
+    assert len(expected) > 1
+    assert seen.stdout.split() == [".", *expected, "./used", "./used/mine"]
+
+
+def test_parts_of_images(docker: Client, image: str, filled: str) -> None:
+    """A file can be mounted as well, and an image that is mounted somewhere is in use."""
+    whole = f"type=image,src={filled},dst=/img"
+    part = f"{whole},image-subpath=data/file"
+    expected = docker("run", "--rm", filled, "cat", "/data/file").stdout
+    assert docker("run", "--rm", "--mount", part, image, "cat", "/img").stdout == expected
+    docker("create", "--name", "holder", "--mount", whole, image)
+    done = docker("rmi", filled, check=False)
+    assert "is using its referenced image" in done.stderr
 
 
 def test_options_mount_something_else(

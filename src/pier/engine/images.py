@@ -250,6 +250,7 @@ class Images:
                 image=container.record.Image,
                 layers=container.record.kept_layers,
                 running=container.record.State.Status in RUNNING,
+                mounted=tuple(m.image for m in container.record.mounts if m.image),
             )
             for container in self._services.store
         ]

@@ -4,6 +4,7 @@ See config.md of the OCI runtime specification, Mounts. A mount of the user's ta
 one of ours at the same destination; one of /dev takes the place of all below /dev.
 """
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -136,8 +137,13 @@ def _check_part(mount: MountRecord) -> None:
             os.close(whole_fd)
     except (FileNotFoundError, NotADirectoryError):
         raise _no_part(mount) from None
-    except OSError:
-        return  # the runtime says what it is
+    except OSError as exc:
+        if exc.errno == errno.EXDEV:
+            raise Internal(
+                "path concatenation escapes the base directory, base: "
+                f"{mount.Source}, subpath: {mount.subpath}"
+            ) from None
+        # The runtime says what it is.
 
 
 def _no_part(mount: MountRecord) -> Internal:

@@ -51,11 +51,11 @@ async def settle(
             settled.append(mount)
             if mount.Type == "volume":
                 await _settle_volume(services, mount, host, container_id)
-                if mount.copies and not mount.subpath:
+                if mount.copies:
                     await _fill(services, mount, image, container_id)
             elif mount.Type == "image":
                 mounted = services.images.get(mount.Source)
-                mount.layers = [*mounted.chain_ids]
+                mount.layers, mount.image = [*mounted.chain_ids], mounted.id
             elif mount.idmap:
                 mount.idmap = settle_idmap(mount.idmap, request.User)
             mount.labels, mount.driver_options = {}, {}
@@ -125,6 +125,7 @@ async def _fill(services: Services, mount: MountRecord, image: Image, container_
             mount.Name,
             lambda: _open_in_image(layers, mount),
             holder=container_id,
+            part=mount.subpath,
         )
 
 

@@ -257,7 +257,8 @@ def _check_subpath(kind: str, subpath: str) -> None:
     if not subpath:
         return
     if posixpath.isabs(subpath) or posixpath.normpath(subpath).split("/")[0] == "..":
-        raise _config(kind, f"subpath must be a relative path within the {kind}")
+        # Of an image as well: these are dockerd's words.
+        raise _config(kind, "subpath must be a relative path within the volume")
 
 
 def _parse_bind_mount(entry: Mount, target: str) -> MountRecord:

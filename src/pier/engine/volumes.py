@@ -306,15 +306,17 @@ class Volumes:
     def mountpoint(self, name: str) -> str:
         return self._store.mountpoint(name)
 
-    async def populate(self, name: str, open_source: Callable[[], int], *, holder: str) -> None:
-        """Fill a volume that is empty from a directory, wholly or not at all, in a thread.
+    async def populate(
+        self, name: str, open_source: Callable[[], int], *, holder: str, part: str = ""
+    ) -> None:
+        """Fill a volume, or a directory `part` of it, that is empty from a directory, in a thread.
 
-        `open_source` returns the directory's descriptor, or -1 for nothing. Raises Internal.
+        Wholly or not at all; a part that is not there is nothing to fill. `open_source` returns the directory's descriptor, or -1 for nothing. Raises Internal.
         """
         record = self._store.get(name)
 
         def work(fill: Callable[[str, int], None]) -> None:
-            if not self._store.is_empty(name):
+            if not self._store.is_empty(name, part):
                 return
             source_fd = open_source()
             if source_fd < 0:
@@ -328,10 +330,13 @@ class Volumes:
         try:
             if is_mounted(record):
                 async with self._mounts.filling(record, holder) as alone:
-                    fill = functools.partial(self._store.populate_mounted, marked=alone)
+                    fill = functools.partial(
+                        self._store.populate_mounted, marked=alone and not part, part=part
+                    )
                     await loop.run_in_executor(self._executor, work, fill)
             else:
-                await loop.run_in_executor(self._executor, work, self._store.populate)
+                fill = functools.partial(self._store.populate, part=part)
+                await loop.run_in_executor(self._executor, work, fill)
         except OSError as exc:
             raise Internal(
                 f"failed to populate volume {name}: {(exc.strerror or str(exc)).lower()}"

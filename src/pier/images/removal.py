@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 
 class ContainerUse(Struct, frozen=True):
-    """What a container needs: its image by ID and its layers by chain ID, as of its record."""
+    """What a container needs: its image by ID, those mounted in it, all layers by chain ID."""
 
     id: str
     image: str
     layers: Sequence[str]
     running: bool
+    mounted: Sequence[str] = ()
+
+    def uses(self, image_id: str) -> bool:
+        return image_id == self.image or image_id in self.mounted
 
 
 class Removal(Struct, frozen=True):
@@ -107,7 +111,7 @@ class Remover:
         if force or not _is_single(image.references):
             return
         for user in self._users:
-            if user.image == image.id:
+            if user.uses(image.id):
                 raise Conflict(
                     f'conflict: unable to remove repository reference "{ref}" (must force) - '
                     f"container {user.id[:12]} is using its referenced image {short(image.id)}"
@@ -161,7 +165,7 @@ class Remover:
 
         if self._store.children(image.id):
             return refused(hard, "image has dependent child images")
-        mine = sorted((u for u in self._users if u.image == image.id), key=lambda u: not u.running)
+        mine = sorted((u for u in self._users if u.uses(image.id)), key=lambda u: not u.running)
         if mine and mine[0].running:
             why = f"image is being used by running container {mine[0].id[:12]}"
             return refused(hard, why, is_used=True)

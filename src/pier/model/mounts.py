@@ -16,7 +16,7 @@ class MountRecord(Struct, omit_defaults=True):
 
     `Mode`, `RW` and `Propagation` are as inspect shows them. `options` are a tmpfs's, merged with
     Docker's defaults; `subpath` is relative, within a volume or image; `layers` are an image
-    mount's chain IDs, lowest first. `create`: a bind's source that is missing is made, as a
+    mount's chain IDs, lowest first, `image` its ID. `create`: a bind's source that is missing is made, as a
     directory, at start. `anonymous`: the volume goes with the container when that is wished.
     `idmap`: "UID:GID", who the source's owner is inside. `cow`: what is written goes to a layer of
     the container's own over the source.
@@ -44,5 +44,6 @@ class MountRecord(Struct, omit_defaults=True):
     cow: bool = False
     options: list[str] = []
     layers: list[str] = []
+    image: str = ""
     labels: dict[str, str] = {}
     driver_options: dict[str, str] = {}

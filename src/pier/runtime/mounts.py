@@ -216,7 +216,7 @@ def _attach_new(
     mount_fd = _new_mount(fstype, entry.get("source", "") or fstype, options)
     keep = fstype in ("proc", "devpts")
     if "subpath" in entry:
-        mount_fd = _only_part(root, mount_fd, destination, entry["subpath"])
+        mount_fd = _only_part(root, mount_fd, entry["subpath"])
     try:
         if options.copy_up:
             _copy_up(root, fstype, destination, mount_fd)
@@ -224,7 +224,8 @@ def _attach_new(
         if fstype in ("proc", "sysfs"):
             root.attach_plainly(mount_fd, destination)
         else:
-            target_fd = root.make_directory(destination)
+            is_file = "subpath" in entry and not stat.S_ISDIR(os.fstat(mount_fd).st_mode)
+            target_fd = root.make_file(destination) if is_file else root.make_directory(destination)
             _attach_at(root, mount_fd, target_fd, destination)
         if late:
             root.late_fds.append(os.dup(mount_fd))
@@ -307,12 +308,13 @@ def _attach_file_or_directory(root: Root, mount_fd: int, destination: str) -> No
         os.close(mount_fd)
 
 
-def _only_part(root: Root, whole_fd: int, destination: str, subpath: str) -> int:
+def _only_part(root: Root, whole_fd: int, subpath: str) -> int:
     """Return a detached mount of a part of a new mount, which is closed.
 
-    A part can be cloned only of what is mounted, so the whole is for a moment where its part goes.
+    A part can be cloned only of what is mounted, so the whole is over /dev for a moment: where its
+    part goes may have to become a file.
     """
-    root.attach(whole_fd, destination, directory=True)
+    root.attach(whole_fd, "/dev", directory=True)
     place = f"/proc/self/fd/{whole_fd}"
     try:
         return part_of(os.dup(whole_fd), subpath)
@@ -334,6 +336,10 @@ def part_of(whole_fd: int, subpath: str, flags: int = mnt.OPEN_TREE_CLONE) -> in
             O_PATH_CLOEXEC,
             resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
         )
+    except OSError as exc:
+        if exc.errno == errno.EXDEV:  # in dockerd's words
+            raise OSError(exc.errno, "path concatenation escapes the base directory") from None
+        raise
     finally:
         os.close(whole_fd)
     try:

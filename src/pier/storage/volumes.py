@@ -2,6 +2,7 @@
 
     <data-root>/volumes/<name>/_data     what is mounted; the path that users know from Docker
                               filling    contents that are complete, on their way into _data
+                              filling-part   the same for a directory in it: data/, where
                               unfilled   somebody else's file system is being filled
 
 The row comes last and goes first, so a directory without one is refuse. Contents that come from an
@@ -12,6 +13,7 @@ disk. A file system that is mounted there (options) is filled in place, with a m
 long; what a crash left in it is taken away before anybody sees it.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -19,12 +21,14 @@ import msgspec
 from msgspec.structs import replace
 
 from pier.errors import Internal, NotFound
+from pier.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from pier.model.api_volumes import VolumeRecord
 from pier.storage.copy import copy_metadata, copy_tree
 from pier.storage.database import Database
 from pier.storage.root import DataRoot
 from pier.storage.tree import remove_tree
 
+_NO_PART = (errno.ENOENT, errno.ENOTDIR, errno.EXDEV, errno.ELOOP)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -47,7 +51,7 @@ class VolumeStore:
         for name in os.listdir(root.join("volumes")):
             if name not in self._rows:
                 root.discard(root.join("volumes", name))
-            elif os.path.lexists(root.join("volumes", name, "filling")):
+            else:
                 self._move_in(name)
 
     def __iter__(self) -> Iterator[VolumeRecord]:
@@ -139,39 +143,56 @@ class VolumeStore:
         if record.moved_from not in self._rows and not os.path.lexists(new):
             os.rename(old, new)
 
-    def is_empty(self, name: str) -> bool:
-        with os.scandir(self.mountpoint(name)) as entries:
-            return next(entries, None) is None
+    def is_empty(self, name: str, part: str = "") -> bool:
+        """Whether a volume, or the directory `part` of it, is there and has nothing in it."""
+        try:
+            fd = self._open(name, part)
+        except OSError:
+            if part:
+                return False
+            raise
+        try:
+            return not os.listdir(fd)
+        finally:
+            os.close(fd)
 
-    def populate(self, name: str, source_fd: int) -> None:
-        """Fill an empty volume with what is in the directory `source_fd`, wholly or not at all.
+    def populate(self, name: str, source_fd: int, part: str = "") -> None:
+        """Fill an empty volume, or an empty directory `part` of it, with what is in the directory
+        `source_fd`, wholly or not at all.
 
-        For a thread: it copies. Does nothing when the volume was filled meanwhile. The descriptor
+        For a thread: it copies. Does nothing when it was filled meanwhile. The descriptor
         stays the caller's. Raises OSError.
         """
         staged = self._root.staging("staging")
         os.mkdir(staged, 0o700)
+        data, filling = staged, self._filling(name)
         try:
             # What is limited cannot be renamed to where it would not be, and counts from here on.
             self._root.quotas.share(self._root.quotas.of(self.mountpoint(name)), staged)
-            target_fd = os.open(staged, _DIRECTORY)
+            if part:
+                data, filling = f"{staged}/data", self._filling_part(name)
+                os.mkdir(data, 0o700)
+                with open(f"{staged}/where", "w") as file:
+                    file.write(part)
+            target_fd = os.open(data, _DIRECTORY)
             try:
                 copy_tree(source_fd, target_fd)
             finally:
                 os.close(target_fd)
-            if self.is_empty(name):  # still
-                os.rename(staged, self._filling(name))
+            if self.is_empty(name, part):  # still
+                os.rename(staged, filling)
         finally:
             self._root.discard(staged)
         self._move_in(name)
 
-    def populate_mounted(self, name: str, source_fd: int, *, marked: bool) -> None:
+    def populate_mounted(self, name: str, source_fd: int, *, marked: bool, part: str = "") -> None:
         """The same for a volume whose file system is mounted now: copied in place.
 
-        `marked` unless others use it already: what is theirs must not go with what a crash left.
+        `marked` unless others use it already, or it is a part: what is theirs, or beside it, must not
+        go with what a crash left.
         Raises Internal after taking away what was copied, unless it may be theirs.
         """
-        target_fd = os.open(self.mountpoint(name), _DIRECTORY)
+        target_fd = self._open(name, part)
         mark = self._unfilled(name)
         if marked:
             os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -202,14 +223,26 @@ class VolumeStore:
         os.unlink(mark)
 
     def _move_in(self, name: str) -> None:
-        """Move what is in `filling`, if there is such, where it belongs; again after a crash."""
-        filling = self._filling(name)
+        """Move what is being filled in, if there is such, where it belongs; again after a crash."""
+        filling, of_part = self._filling(name), self._filling_part(name)
+        if os.path.lexists(filling):
+            self._move_entries(filling, name, "")
+            self._root.discard(filling)
+        if os.path.lexists(of_part):
+            with open(f"{of_part}/where") as file:
+                part = file.read()
+            try:
+                self._move_entries(f"{of_part}/data", name, part)
+            except OSError as exc:
+                # A user of the volume may have taken the part away meanwhile.
+                if exc.errno not in _NO_PART:
+                    raise
+            self._root.discard(of_part)
+
+    def _move_entries(self, filling: str, name: str, part: str) -> None:
+        source_fd = os.open(filling, _DIRECTORY)
         try:
-            source_fd = os.open(filling, _DIRECTORY)
-        except FileNotFoundError:
-            return
-        try:
-            target_fd = os.open(self.mountpoint(name), _DIRECTORY)
+            target_fd = self._open(name, part)
             try:
                 there = set(os.listdir(target_fd))
                 for entry in os.listdir(source_fd):
@@ -220,10 +253,27 @@ class VolumeStore:
                 os.close(target_fd)
         finally:
             os.close(source_fd)
-        self._root.discard(filling)
+
+    def _open(self, name: str, part: str) -> int:
+        """Open a volume's directory, or one in it, following no link out. Raises OSError."""
+        whole_fd = os.open(self.mountpoint(name), _DIRECTORY)
+        if not part:
+            return whole_fd
+        try:
+            return openat2(
+                whole_fd,
+                os.fsencode(part),
+                _DIRECTORY,
+                resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+            )
+        finally:
+            os.close(whole_fd)
 
     def _filling(self, name: str) -> str:
         return self._root.join("volumes", name, "filling")
+
+    def _filling_part(self, name: str) -> str:
+        return self._root.join("volumes", name, "filling-part")
 
     def _unfilled(self, name: str) -> str:
         return self._root.join("volumes", name, "unfilled")
