@@ -58,6 +58,47 @@ def refused(docker: Client, *args: str) -> str:
     return done.stderr
 
 
+def test_no_ipv6_without_an_address(docker: Client, image: str) -> None:
+    """Not link-local either: it would be a way around what was asked for."""
+    network(docker, "red")
+    shown = docker("run", "--rm", "--network", "red", image, "ip", "-6", "addr").stdout
+    assert "::1/128" in shown
+    assert "eth0" not in shown
+
+
+def test_options_decide_the_families(docker: Client) -> None:
+    network(docker, "-o", "com.docker.network.enable_ipv6=true", "red")
+    network(docker, "--ipv6=false", "-o", "com.docker.network.enable_ipv6=true", "blue")
+    families = ["network", "inspect", "--format", "{{.EnableIPv4}} {{.EnableIPv6}}"]
+    assert docker(*families, "red", "blue").stdout.split("\n")[:2] == ["true true", "true false"]
+
+
+def test_two_addresses_of_a_closed_network(docker: Client, image: str) -> None:
+    """A bridge that gets no address keeps none of a /31 from its containers."""
+    mode = "com.docker.network.bridge.gateway_mode_ipv4=isolated"
+    network(docker, "--internal", "-o", mode, "--subnet", "10.9.9.0/31", "red")
+    background(docker, image, "one", "--network", "red")
+    background(docker, image, "two", "--network", "red")
+    assert reaches(docker, "one", "two")
+
+
+def test_another_gateway(docker: Client, image: str) -> None:
+    """Docker's way to say that containers route through somebody else on the network."""
+    other = "DefaultGatewayIPv4=10.9.9.9"
+    network(docker, "--subnet", "10.9.9.0/24", "--aux-address", other, "red")
+    seen = docker("run", "--rm", "--network", "red", image, "ip", "route").stdout
+    assert "default via 10.9.9.9 dev eth0" in seen
+
+
+def test_a_sysctl_of_an_endpoint_in_any_case(docker: Client, image: str) -> None:
+    """The docker command writes all of --network in lower case."""
+    network(docker, "red")
+    option = "driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
+    path = "/proc/sys/net/ipv4/conf/eth0/log_martians"
+    done = docker("run", "--rm", "--network", f"name=red,{option}", image, "cat", path)
+    assert done.stdout == "1\n"
+
+
 def test_default_bridge(docker: Client, image: str) -> None:
     background(docker, image, "one")
     background(docker, image, "two")

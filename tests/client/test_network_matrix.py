@@ -35,6 +35,7 @@ NETWORKS: dict[str, list[str]] = {
     "closed": ["--internal"],
     "routed": ["-o", MODE.format(4, "routed"), "-o", MODE.format(6, "routed")],
     "open": ["-o", MODE.format(4, "nat-unprotected"), "-o", MODE.format(6, "nat-unprotected")],
+    "trusting": ["-o", "com.docker.network.bridge.trusted_host_interfaces=out0"],
     "lonely": ["--internal", "-o", MODE.format(4, "isolated"), "-o", MODE.format(6, "isolated")],
     "denied": ["-o", "pier.egress=deny"],
     "chosen": ["-o", f"pier.egress=allow={WORLD[4]}:80,{WORLD[6]}"],
@@ -49,6 +50,7 @@ REACHED = {
     "closed": "neighbour",
     "routed": "neighbour published world host",
     "open": "neighbour published hairpin world host",
+    "trusting": "neighbour published hairpin world host",
     "lonely": "neighbour",
     # What is led back to its own network has not left it.
     "denied": "neighbour hairpin",
@@ -65,17 +67,20 @@ BY_WORLD = {
     "closed": "",
     "routed": "address",
     "open": "address port",
+    "trusting": "address port",
     "lonely": "",
     "denied": "port",
     "wide": "port",
 }
 BY_HOST = {
-    **dict.fromkeys(("plain", "shy", "open", "denied", "wide"), "address port loopback"),
+    **dict.fromkeys(
+        ("plain", "shy", "open", "trusting", "denied", "wide"), "address port loopback"
+    ),
     "closed": "address",
     "routed": "address",
     "lonely": "",
 }
-PUBLISHED = ("plain", "other", "shy", "routed", "open", "denied", "chosen", "wide")
+PUBLISHED = ("plain", "other", "shy", "routed", "open", "trusting", "denied", "chosen", "wide")
 PORTS = {name: 9000 + number for number, name in enumerate(PUBLISHED)}
 WORDS = {4: "v4", 6: "v6"}
 

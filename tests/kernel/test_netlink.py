@@ -141,6 +141,12 @@ def test_a_rule_set_replaces_itself_whole():
         every = [
             rules.BridgeRules("a0", (ip_network("10.1.0.0/16"),), parse_bridge({}), False),
             rules.BridgeRules(
+                "t0",
+                (ip_network("10.4.0.0/16"), ip_network("fd04::/64")),
+                parse_bridge({"com.docker.network.bridge.trusted_host_interfaces": "a0:b0"}),
+                False,
+            ),
+            rules.BridgeRules(
                 "i0", (ip_network("10.2.0.0/16"), ip_network("fd00::/64")), parse_bridge({}), True
             ),
             rules.BridgeRules(
@@ -169,6 +175,8 @@ def test_a_rule_set_replaces_itself_whole():
                 nft.run(guard.ruleset("t", [port]))
             nft.run(guard.delete_port("t", port))
             nft.run(guard.delete("t"))
+            ways = rules.Ways(direct=True, mark="0x1/0xff")
+            nft.run(rules.ruleset("t", every, ports, drops_foreign=True, ways=ways))
             nft.run(rules.ruleset("t", every, ports, drops_foreign=True))
             nft.run("add rule inet t user ip saddr 192.0.2.1 drop\n")
             once = nft.run("list table inet t\n")

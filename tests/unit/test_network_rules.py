@@ -10,6 +10,7 @@ from pier.network.options import parse_bridge
 from pier.network.rules import (
     BridgeRules,
     Publication,
+    Ways,
     add_element,
     delete_element,
     ruleset,
@@ -24,8 +25,9 @@ def bridge(name="pier0", *subnets, internal=False, **options):
     return BridgeRules(name, nets, parse_bridge(given, internal=internal), internal)
 
 
-def lines(*bridges, published=(), drops_foreign=False):
-    return ruleset("pier", bridges, published, drops_foreign=drops_foreign).splitlines()
+def lines(*bridges, published=(), drops_foreign=False, **more):
+    text = ruleset("pier", bridges, published, drops_foreign=drops_foreign, **more)
+    return text.splitlines()
 
 
 def test_the_users_chain_is_never_flushed():
@@ -57,6 +59,17 @@ def test_settings():
     routed = lines(bridge(gateway_mode_ipv4="routed"))
     assert 'oifname "pier0" ip daddr . meta l4proto . th dport @open4 accept' in routed
     assert not any("masquerade" in line and "saddr 172" in line for line in routed)
+
+
+def test_ways_past_the_hosts_ports():
+    open4 = 'oifname "pier0" ip daddr . meta l4proto . th dport @open4 accept'
+    trusting = lines(bridge(trusted_host_interfaces="wan0:wan1"))
+    assert f'iifname {{ "wan0", "wan1" }} {open4}' in trusting
+    assert not any("@open4" in line for line in lines(bridge()))
+    assert open4 in lines(bridge(), ways=Ways(direct=True))
+    marked = lines(bridge(), ways=Ways(mark="0x1/0xff"))
+    rule = 'oifname { "pier0" } meta mark and 0xff == 0x1 accept'
+    assert marked.index(rule) < marked.index('oifname { "pier0" } drop')
 
 
 def test_a_host_that_forwards_because_of_us_is_no_router():

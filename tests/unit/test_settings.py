@@ -168,6 +168,8 @@ def test_networks(run):
     assert (settings.bip, settings.mtu, settings.icc) == ("10.1.0.1/24", 1400, False)
     assert settings.default_address_pools == (("10.0.0.0/8", 24),)
     assert settings.dns == ("1.1.1.1",)
+    marked = run("--bridge-accept-fwmark", "1/0xff", "--allow-direct-routing").settings
+    assert (marked.bridge_accept_fwmark, marked.allow_direct_routing) == ("0x1/0xff", True)
     pools = [{"base": "10.0.0.0/8", "size": 24}]
     found = run(file={"default-address-pools": pools, "mtu": 9000}).settings
     assert (found.default_address_pools, found.mtu) == ((("10.0.0.0/8", 24),), 9000)
@@ -178,6 +180,8 @@ def test_networks(run):
     [
         (["--bip", "10.1.0.1"], "invalid CIDR address: 10.1.0.1"),
         (["--dns", "one"], "one is not an ip address"),
+        (["--bridge-accept-fwmark", "red"], "invalid firewall mark: red"),
+        (["--bip6", "10.1.0.1/24"], "invalid CIDR address: 10.1.0.1/24"),
         (["--mtu", "many"], "failed to parse com.docker.network.driver.mtu"),
         (["--default-address-pool", "base=10.0.0.0/8"], "invalid default address pool"),
         (["--default-address-pool", "base=10.0.0.0/8,size=4"], "invalid pools size"),

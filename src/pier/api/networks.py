@@ -65,6 +65,7 @@ async def prune(call: Call) -> web.StreamResponse:
 
 ROUTES: Routes = {
     "GET /networks": list_,
+    "GET /networks/": list_,
     "POST /networks/create": create,
     "POST /networks/prune": prune,
     "GET /networks/{name}": inspect,

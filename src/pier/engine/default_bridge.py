@@ -5,7 +5,9 @@ import ipaddress
 import os
 from collections.abc import Callable, Sequence
 
+from pier.engine.endpoint_settings import OTHER_GATEWAY
 from pier.engine.settings import Settings
+from pier.errors import InvalidParameter
 from pier.model.gotime import now
 from pier.model.network import IPAM, IPAMConfig, NetworkRecord
 from pier.network import egress, links, options
@@ -57,22 +59,35 @@ def default_bridge(
 
 
 def _subnets(settings: Settings, found: NetworkRecord | None) -> list[IPAMConfig]:
-    config = []
+    """What is said of them, or what they were. Raises InvalidParameter."""
+    config: list[IPAMConfig] = []
     if settings.bip:
         interface = ipaddress.ip_interface(settings.bip)
         config.append(IPAMConfig(Subnet=str(interface.network), Gateway=str(interface.ip)))
     elif found is not None and found.IPAM.Config:
         # Its subnet stays what it was: people write it down.
         config += [IPAMConfig(Subnet=e.Subnet) for e in found.IPAM.Config if ":" not in e.Subnet]
-    if settings.ipv6 and settings.fixed_cidr_v6:
-        config.append(IPAMConfig(Subnet=settings.fixed_cidr_v6))
     if settings.fixed_cidr:
         if not config:
             config.append(IPAMConfig(Subnet=settings.fixed_cidr))
         config[0].IPRange = settings.fixed_cidr
-    if settings.default_gateway and config:
-        config[0].AuxiliaryAddresses = {"DefaultGatewayIPv4": settings.default_gateway}
-    return config
+    if settings.default_gateway:
+        config = config or [IPAMConfig()]
+        config[0].AuxiliaryAddresses = {OTHER_GATEWAY[4]: settings.default_gateway}
+    return [*config, *(_subnets6(settings) if settings.ipv6 else ())]
+
+
+def _subnets6(settings: Settings) -> list[IPAMConfig]:
+    entry = IPAMConfig(Subnet=settings.fixed_cidr_v6)
+    if settings.bip6:
+        interface = ipaddress.ip_interface(settings.bip6)
+        entry = IPAMConfig(Subnet=str(interface.network), Gateway=str(interface.ip))
+        entry.IPRange = settings.fixed_cidr_v6
+    if settings.default_gateway_v6:
+        if not entry.Subnet:
+            raise InvalidParameter("default-gateway-v6 needs bip6 or fixed-cidr-v6")
+        entry.AuxiliaryAddresses = {OTHER_GATEWAY[6]: settings.default_gateway_v6}
+    return [entry] if entry.Subnet else []
 
 
 def pools(settings: Settings) -> tuple[Pool, ...]:

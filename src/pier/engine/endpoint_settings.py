@@ -25,6 +25,8 @@ from pier.network.ports import Held
 from pier.network.store import NetworkStore
 
 FAILED = "failed to set up container networking: "
+OTHER_GATEWAY = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
+"""The auxiliary addresses of a network that stand for its containers' gateways, by family."""
 
 
 def veth_name(endpoint_id: str) -> str:
@@ -122,9 +124,10 @@ def addresses(settings: EndpointSettings) -> list[links.Interface]:
 
 
 def gateway_of(network: NetworkRecord, leases: Leases) -> str:
+    """The address that containers route through: another machine's where one is named as libnetwork does."""
     for entry in network.IPAM.Config or ():
         if entry.Subnet and ipaddress.ip_network(entry.Subnet) == leases.subnet:
-            return entry.Gateway
+            return entry.AuxiliaryAddresses.get(OTHER_GATEWAY[leases.subnet.version], entry.Gateway)
     return ""
 
 

@@ -49,7 +49,7 @@ from pier.network.ipam import Subnet
 from pier.network.namespaces import Namespaces
 from pier.network.parents import Parents
 from pier.network.plan import check_policy, plan_network
-from pier.network.rules import BridgeRules, Publication
+from pier.network.rules import BridgeRules, Publication, Ways
 from pier.network.store import PREDEFINED, NetworkStore
 from pier.storage.database import Database
 
@@ -88,6 +88,7 @@ class Networks:
             enabled=settings.iptables,
             first=settings.publish_before_firewall,
             relays=settings.userland_proxy,
+            ways=Ways(settings.allow_direct_routing, settings.bridge_accept_fwmark),
         )
         self._pools = default_bridge.pools(settings)
         self.store = NetworkStore(database)
@@ -107,6 +108,7 @@ class Networks:
                 default_hosts=default_bridge.default_hosts(settings),
                 tasks=tasks,
                 relays=settings.userland_proxy,
+                direct=settings.allow_direct_routing,
             ),
             tasks=tasks,
             egress=self.egress,
@@ -208,7 +210,12 @@ class Networks:
     def create(self, request: NetworkCreateRequest) -> NetworkCreateResponse:
         """Make a network. Raises what `plan_network` does, Internal; nothing is left then."""
         defaults = self._settings.default_network_opts.get(request.Driver or "bridge")
-        if defaults:
+        if defaults and not request.ConfigFrom.Network:
+            given = {
+                options.ENABLE_4: request.EnableIPv4 is not None,
+                options.ENABLE_6: request.EnableIPv6 is not None,
+            }
+            defaults = {key: text for key, text in defaults.items() if not given.get(key)}
             request.Options = defaults | request.Options
         routes = self._foreign_routes()
         network = plan_network(request, self.store, pools=self._pools, routes=routes)

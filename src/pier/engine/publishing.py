@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Publishing:
-    """`default_hosts` are bound where a port names no address; without `relays` only rules lead."""
+    """`default_hosts` are bound where a port names no address; without `relays` only rules lead.
+
+    With `direct` what is published is reached at containers' own addresses as well, on any network.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Publishing:
         default_hosts: tuple[str, ...],
         tasks: Spawner,
         relays: bool,
+        direct: bool = False,
     ) -> None:
         self._networks = networks
         self._bridges = bridges
@@ -38,6 +42,7 @@ class Publishing:
         self._default_hosts = default_hosts
         self._tasks = tasks
         self._relays = relays
+        self._direct = direct
         self.ports = Ports()
 
     def take(self, record: ContainerRecord, plug: Plug) -> None:
@@ -162,15 +167,19 @@ class Publishing:
                 continue
             parsed = self._bridges.options(network)
             mode = parsed.mode4 if version == 4 else parsed.mode6
-            for held in plug.held:
-                if (":" in held.host) != (version == 6):
-                    continue
-                routed = mode == "routed"
-                found.append(
-                    Publication(
-                        held.protocol, held.host, held.host_port, address, held.port, routed
-                    )
-                )
+            own = [held for held in plug.held if (":" in held.host) == (version == 6)]
+            routed = mode == "routed"
+            found += [
+                Publication(held.protocol, held.host, held.host_port, address, held.port, routed)
+                for held in own
+            ]
+            if not routed and (self._direct or parsed.trusted):
+                # A port may be led to from several of the host's: opened once, or it closes too soon.
+                places = sorted({(held.protocol, held.port) for held in own})
+                found += [
+                    Publication(protocol, "", 0, address, port, routed=True)
+                    for protocol, port in places
+                ]
         return found
 
     def relay(self, plug: Plug, record: ContainerRecord) -> None:

@@ -11,8 +11,27 @@ from pier.network.options import check_interface_name, mtu
 
 NO_BRIDGE = "none"
 
+_MARK_MAX = 0xFFFFFFFF
+
 OPTIONS = (
+    Option(
+        "allow-direct-routing",
+        "",
+        "allow-direct-routing",
+        "allow_direct_routing",
+        "bool",
+        "Published ports are reached at containers' own addresses too",
+    ),
     Option("bip", "", "bip", "bip", "string", "IPv4 address of the default bridge (CIDR)"),
+    Option("bip6", "", "bip6", "bip6", "string", "IPv6 address of the default bridge (CIDR)"),
+    Option(
+        "bridge-accept-fwmark",
+        "",
+        "bridge-accept-fwmark",
+        "bridge_accept_fwmark",
+        "string",
+        "Let packets with this firewall mark (VALUE[/MASK]) into bridge networks",
+    ),
     Option("bridge", "b", "bridge", "bridge", "string", 'Default bridge network, or "none"'),
     Option(
         "default-address-pool",
@@ -29,6 +48,14 @@ OPTIONS = (
         "default_gateway",
         "string",
         "Default gateway of the default bridge",
+    ),
+    Option(
+        "default-gateway-v6",
+        "",
+        "default-gateway-v6",
+        "default_gateway_v6",
+        "string",
+        "Default IPv6 gateway of the default bridge",
     ),
     Option("dns", "", "dns", "dns", "list", "DNS server to use"),
     Option("dns-opt", "", "dns-opts", "dns_opts", "list", "DNS options to use"),
@@ -103,6 +130,13 @@ def _address_with_prefix(value: Any) -> str:
     return found
 
 
+def _address6_with_prefix(value: Any) -> str:
+    found = _address_with_prefix(value)
+    if ":" not in found:
+        raise InvalidParameter(f"failed to parse bip6: invalid CIDR address: {value}")
+    return found
+
+
 def _subnet(value: Any) -> str:
     try:
         return str(ipaddress.ip_network(value, strict=False))
@@ -136,6 +170,20 @@ def _bridge(value: Any) -> str:
     return str(value)
 
 
+def _mark(value: Any) -> str:
+    """A mark "VALUE[/MASK]" as numbers of C's, as "VALUE/MASK". "" is none."""
+    if value == "":
+        return ""
+    text, slash, mask = str(value).partition("/")
+    try:
+        numbers = [int(text, 0), int(mask, 0) if slash else _MARK_MAX]
+    except ValueError:
+        numbers = [-1]
+    if any(not 0 <= number <= _MARK_MAX for number in numbers):
+        raise InvalidParameter(f"invalid firewall mark: {value}")
+    return "/".join(f"{number:#x}" for number in numbers)
+
+
 def _mtu(value: Any) -> int:
     return mtu({"com.docker.network.driver.mtu": str(value)})
 
@@ -155,9 +203,12 @@ def _pools(value: Any) -> tuple[tuple[str, int], ...]:
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "bip": _address_with_prefix,
+    "bip6": _address6_with_prefix,
     "bridge": _bridge,
+    "bridge-accept-fwmark": _mark,
     "default-address-pools": _pools,
     "default-gateway": _address,
+    "default-gateway-v6": _address,
     "dns": _addresses,
     "dns-opts": _words,
     "dns-search": _words,

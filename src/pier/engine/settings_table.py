@@ -49,9 +49,9 @@ FIXED: dict[str, tuple[Value, ...]] = {
 # The rest of dockerd's options: known, and refused by name rather than as misspelt.
 NOT_YET = frozenset(
     """
-    allow-direct-routing api-cors-header authorization-plugin authorization-plugins bip6
-    bridge-accept-fwmark containerd containerd-namespace containerd-plugin-namespace
-    containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
+    api-cors-header authorization-plugin authorization-plugins
+    containerd containerd-namespace containerd-plugin-namespace
+    containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd
     firewall-backend init-path min-api-version
     network-control-plane-mtu network-diagnostic-port node-generic-resource
     node-generic-resources nri-opts oom-score-adjust resolv-conf rootless

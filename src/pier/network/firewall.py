@@ -20,7 +20,7 @@ from pier.network import guard, rules
 from pier.network.egress_table import EgressTable
 from pier.network.guard import Port
 from pier.network.precedence import Precedence
-from pier.network.rules import BridgeRules, Publication
+from pier.network.rules import NO_MORE, BridgeRules, Publication, Ways
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,14 @@ class Firewall:
         enabled: bool = True,
         first: bool = False,
         relays: bool = True,
+        ways: Ways = NO_MORE,
     ) -> None:
         self._enabled = enabled
         self.table = table
         self._precedence = Precedence(chain_of(table), self._any, wanted=first)
         self.egress = EgressTable(f"{table}_egress", self._checked)
         self._relays = relays
+        self._ways = ways
         self._state = state
         self._drops_foreign = drops_foreign
         self._nft: Nftables | None = None
@@ -66,7 +68,12 @@ class Firewall:
         bridges, published, ports = self._state()
         foreign = self._drops_foreign()
         text = rules.ruleset(
-            self.table, bridges, published, drops_foreign=foreign, relays=self._relays
+            self.table,
+            bridges,
+            published,
+            drops_foreign=foreign,
+            relays=self._relays,
+            ways=self._ways,
         )
         self._run(text + guard.ruleset(self.table, ports) + self.egress.text())
         self._precedence.write([bridge.interface for bridge in bridges])

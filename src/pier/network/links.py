@@ -134,10 +134,12 @@ def configure(netlink: Netlink, inside: Inside) -> None:
     """
     index = rt.read_link(netlink.get(rt.get_link(inside.name))).index
     addresses = [rt.add_address(index, a.ip.packed, a.network.prefixlen) for a in inside.addresses]
-    if any(a.version == 6 for a in inside.addresses):
-        path = f"net/ipv6/conf/{inside.name}/disable_ipv6"
-        if read_sysctl(path) == "1":  # the host has it off; the network's user wants it
-            write_sysctl(path, "0")
+    # Without an address of IPv6 the link has none at all, as with Docker: a link-local one would be
+    # a way around what was asked for. With one it has, also where the host's default is off.
+    path = f"net/ipv6/conf/{inside.name}/disable_ipv6"
+    off = "0" if any(a.version == 6 for a in inside.addresses) else "1"
+    if read_sysctl(path) not in ("", off):
+        write_sysctl(path, off)
     # When it goes up the neighbours are told: the address may have been another container's.
     write_sysctl(f"net/ipv4/conf/{inside.name}/arp_notify", "1")
     for path, value in inside.sysctls.items():

@@ -20,6 +20,7 @@ HOST_BINDING = BRIDGE + "host_binding_ipv4"
 GATEWAY_MODE_4 = BRIDGE + "gateway_mode_ipv4"
 GATEWAY_MODE_6 = BRIDGE + "gateway_mode_ipv6"
 INHIBIT_4 = BRIDGE + "inhibit_ipv4"
+TRUSTED = BRIDGE + "trusted_host_interfaces"
 MTU = "com.docker.network.driver.mtu"
 INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
 HOST_4 = "com.docker.network.host_ipv4"
@@ -38,12 +39,15 @@ _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _KNOWN = frozenset({
     *(NAME, DEFAULT_BRIDGE, ICC, MASQUERADE, HOST_BINDING, GATEWAY_MODE_4, GATEWAY_MODE_6),
-    *(INHIBIT_4, MTU, overlay.VXLAN_IDS, INTERFACE_PREFIX, HOST_4, HOST_6, ENABLE_4, ENABLE_6),
+    *(INHIBIT_4, TRUSTED, MTU, overlay.VXLAN_IDS, INTERFACE_PREFIX, HOST_4, HOST_6, ENABLE_4, ENABLE_6),
 })  # fmt: skip
 
 
 class BridgeOptions(Struct, frozen=True):
-    """`name` "" lets the engine choose; `mtu` 0 leaves the kernel's; modes are out of MODES."""
+    """`name` "" lets the engine choose; `mtu` 0 leaves the kernel's; modes are out of MODES.
+
+    From `trusted` links of the host published ports are reached at the container's own address too.
+    """
 
     name: str = ""
     icc: bool = True
@@ -52,6 +56,7 @@ class BridgeOptions(Struct, frozen=True):
     mode4: str = "nat"
     mode6: str = "nat"
     inhibit4: bool = False
+    trusted: tuple[str, ...] = ()
     mtu: int = 0
     prefix: str = "eth"
     host4: str = ""
@@ -69,6 +74,9 @@ def parse_bridge(options: Mapping[str, str], *, internal: bool = False) -> Bridg
         check_interface_name(name)
     prefix = options.get(INTERFACE_PREFIX, "eth")
     check_interface_name(prefix + "0")
+    trusted = tuple(filter(None, options.get(TRUSTED, "").split(":")))
+    for link in trusted:
+        check_interface_name(link)
     for key in (HOST_BINDING, HOST_4, HOST_6):
         _check_address(key, options.get(key, ""))
     modes = [_mode(key, options.get(key, "nat"), internal) for key in (GATEWAY_MODE_4, GATEWAY_MODE_6)]  # fmt: skip
@@ -80,6 +88,7 @@ def parse_bridge(options: Mapping[str, str], *, internal: bool = False) -> Bridg
         mode4=modes[0],
         mode6=modes[1],
         inhibit4=boolean(INHIBIT_4, options.get(INHIBIT_4, "false")),
+        trusted=trusted,
         mtu=mtu(options),
         prefix=prefix,
         host4=options.get(HOST_4, ""),
@@ -131,10 +140,19 @@ def endpoint_sysctls(options: Mapping[str, str], interface: str) -> dict[str, st
     for item in filter(None, options.get(ENDPOINT_SYSCTLS, "").split(",")):
         key, equals, value = item.partition("=")
         parts = key.strip().split(".")
-        if not equals or len(parts) != 5 or parts[0] != "net" or parts[3] != "IFNAME":
-            raise InvalidParameter(f"invalid endpoint sysctl '{item}'")
-        if parts[1] not in ("ipv4", "ipv6", "mpls") or parts[2] not in ("conf", "neigh"):
-            raise InvalidParameter(f"unrecognised network interface sysctl '{item}'")
+        # The docker command writes all of `--network name=…,driver-opt=…` in lower case.
+        if (
+            not equals
+            or len(parts) != 5
+            or parts[0] != "net"
+            or parts[1] not in ("ipv4", "ipv6", "mpls")
+            or parts[2] not in ("conf", "neigh")
+            or parts[3].upper() != "IFNAME"
+        ):
+            raise InvalidParameter(
+                f"unrecognised network interface sysctl '{item}'; represent 'net.X.Y.ethN.Z=V' as "
+                "'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            )
         if not parts[4].replace("_", "").isalnum():
             raise InvalidParameter(f"invalid endpoint sysctl '{item}'")
         found[f"net/{parts[1]}/{parts[2]}/{interface}/{parts[4]}"] = value.strip()

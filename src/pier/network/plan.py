@@ -39,8 +39,11 @@ def plan_network(
     _check_name(request, store)
     _check_scope(request)
     request = _from_configuration(request, store)
-    v4 = request.EnableIPv4 is not False
-    v6 = bool(request.EnableIPv6)
+    v4, v6 = request.EnableIPv4, request.EnableIPv6
+    if v4 is None:
+        v4 = options.boolean(options.ENABLE_4, request.Options.get(options.ENABLE_4, "true"))
+    if v6 is None:
+        v6 = options.boolean(options.ENABLE_6, request.Options.get(options.ENABLE_6, "false"))
     driver = request.Driver or ("null" if request.ConfigOnly else "bridge")
     if request.ConfigOnly:
         driver = "null"
@@ -163,9 +166,11 @@ def assign_subnets(
             open_entry.Subnet = str(subnet)
         occupied.append(subnet)
     config = [e for e in config if (record.EnableIPv4, record.EnableIPv6)[_version(e) == 6]]
+    without = _without_gateway(record)
     if _has_gateway(record):
         for entry in config:
-            _assign_gateway(entry)
+            if _version(entry) not in without:
+                _assign_gateway(entry)
     return config
 
 
@@ -184,6 +189,15 @@ def _has_gateway(record: NetworkRecord) -> bool:
     if record.Driver in ("macvlan", "ipvlan"):
         return not record.Internal
     return record.is_bridged
+
+
+def _without_gateway(record: NetworkRecord) -> tuple[int, ...]:
+    """The families in which the bridge gets no address, and so keeps none from containers."""
+    if not record.is_bridged or not record.Internal:
+        return ()
+    parsed = options.parse_bridge(record.Options, internal=True)
+    v4 = parsed.mode4 == "isolated" or parsed.inhibit4
+    return (*([4] if v4 else []), *([6] if parsed.mode6 == "isolated" else []))
 
 
 def _version(entry: IPAMConfig) -> int:

@@ -3,7 +3,7 @@ r"""The engine's rule set as text for nft(8): one table of its own, and nothing 
     table inet pier
         chain user           the host's own rules for traffic of containers; never touched by us
         map  published4/6…   host ports and where they lead (a host address of its own: …_at)
-        set  open4/6         ports of networks in routed mode, which are reached without NAT
+        set  open4/6         ports that are reached at the container's own address, without NAT
         chain early          before connection tracking: nobody on a bridge speaks to 127.0.0.0/8
         chain publish        DNAT, of what arrives (prerouting) and of what the host sends (output)
         chain forward        who may talk to whom
@@ -85,6 +85,18 @@ class Publication(Struct, frozen=True):
     routed: bool = False
 
 
+class Ways(Struct, frozen=True):
+    """What else gets to containers on bridges: `direct`, at their own addresses, what is published;
+    `mark`, "VALUE/MASK", whatever carries it.
+    """
+
+    direct: bool = False
+    mark: str = ""
+
+
+NO_MORE = Ways()
+
+
 def ruleset(
     table: str,
     bridges: Sequence[BridgeRules],
@@ -92,6 +104,7 @@ def ruleset(
     *,
     drops_foreign: bool,
     relays: bool = True,
+    ways: Ways = NO_MORE,
 ) -> str:
     """Return the commands that bring the table into this state, whatever it was in.
 
@@ -105,7 +118,7 @@ def ruleset(
         "prerouting": [*_not_led(bridges if relays else ()), "fib daddr type local jump publish"],
         "output": ["fib daddr type local jump publish"],
         "publish": list(_PUBLISH),
-        "forward": _forward(bridges, drops_foreign=drops_foreign),
+        "forward": _forward(bridges, ways, drops_foreign=drops_foreign),
         "arrive": _arrive(bridges),
         "leave": _leave(bridges),
     }
@@ -167,7 +180,7 @@ def _early(bridges: Sequence[BridgeRules]) -> list[str]:
     return [f"ip daddr 127.0.0.0/8 iifname {_names(bridges)} drop"] if bridges else []
 
 
-def _forward(bridges: Sequence[BridgeRules], *, drops_foreign: bool) -> list[str]:
+def _forward(bridges: Sequence[BridgeRules], ways: Ways, *, drops_foreign: bool) -> list[str]:
     foreign = [_FOREIGN] if drops_foreign else []
     if not bridges:
         return ["ct state established,related accept", *foreign]
@@ -179,21 +192,26 @@ def _forward(bridges: Sequence[BridgeRules], *, drops_foreign: bool) -> list[str
             name = f'"{bridge.interface}"'
             rules.append(f"iifname {name} oifname != {name} drop")
             rules.append(f"iifname != {name} oifname {name} drop")
+    if ways.mark:
+        value, _, mask = ways.mark.partition("/")
+        rules.append(f"oifname {every} meta mark and {mask} == {value} accept")
     rules.append(f"oifname {every} ct status dnat accept")
     for bridge in bridges:
         name = f'"{bridge.interface}"'
         verdict = "accept" if bridge.options.icc else "drop"
         rules.append(f"iifname {name} oifname {name} {verdict}")
-        rules += _open(bridge)
+        rules += _open(bridge, ways)
     # Also what was sent straight to a container's address, past the host's published ports.
     rules.append(f"oifname {every} drop")
     rules.append(f"iifname {every} accept")
     return rules + foreign
 
 
-def _open(bridge: BridgeRules) -> list[str]:
+def _open(bridge: BridgeRules, ways: Ways) -> list[str]:
     """What reaches containers of the network from outside of it without NAT."""
     rules = []
+    trusted = ", ".join(f'"{link}"' for link in bridge.options.trusted)
+    whence = "" if ways.direct else f"iifname {{ {trusted} }} "
     for family, version, mode in (("ip", 4, bridge.options.mode4), ("ip6", 6, bridge.options.mode6)):  # fmt: skip
         name = f'oifname "{bridge.interface}"'
         if mode == "nat-unprotected":
@@ -202,6 +220,10 @@ def _open(bridge: BridgeRules) -> list[str]:
             echo = "icmp type echo-request" if version == 4 else "icmpv6 type echo-request"
             rules.append(f"{name} {echo} accept")
             rules.append(f"{name} {family} daddr . meta l4proto . th dport @open{version} accept")
+        elif ways.direct or trusted:
+            rules.append(
+                f"{whence}{name} {family} daddr . meta l4proto . th dport @open{version} accept"
+            )
     return rules
 
 
