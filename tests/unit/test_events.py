@@ -24,13 +24,26 @@ async def collect(events, **query):
     return [event.Action async for event in events.subscribe(**options)]
 
 
-def test_only_what_happens_from_now_on_without_since():
+def test_only_what_happens_from_now_on_without_a_time():
     async def main():
         events = Events()
         publish(events, "create")
+        stream = events.subscribe(since=None, until=None, filters=ANY)
+        publish(events, "start")
+        first = (await anext(stream)).Action
+        await stream.aclose()
+        return first
+
+    assert asyncio.run(main()) == "start"
+
+
+def test_until_alone_begins_with_all_that_is_kept():
+    async def main():
+        events = Events()
+        publish(events, "create", "start")
         return await collect(events)
 
-    assert asyncio.run(main()) == []
+    assert asyncio.run(main()) == ["create", "start"]
 
 
 def test_the_past_is_given_since():

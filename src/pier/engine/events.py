@@ -70,13 +70,14 @@ class Events:
     ) -> AsyncIterator[Event]:
         """Return the events from now on, after those kept since `since`, until `until`.
 
+        With `until` alone all those kept come first, as dockerd has it.
         Both are nanoseconds since the epoch, None when open. Listening begins with this call, not
         with the first iteration.
         """
         listener = _Listener(filters)
-        if since is not None:
+        if since is not None or until is not None:
             for event in self._kept:
-                if event.timeNano >= since and (until is None or event.timeNano <= until):
+                if event.timeNano >= (since or 0) and (until is None or event.timeNano <= until):
                     listener.offer(event)
         self._listeners.add(listener)
         return self._listen(listener, until)
