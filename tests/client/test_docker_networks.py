@@ -236,6 +236,8 @@ def test_published_ports(pierd: EngineProcess, docker: Client, image: str) -> No
     for host in ("0.0.0.0:8080", "[::]:8080", "127.0.0.1:8081"):
         assert f"80/tcp -> {host}\n" in shown
     assert "0.0.0.0:8080->80/tcp" in docker("ps", "--filter", "publish=8080").stdout
+    assert docker("ps", "-q", "--filter", "publish=80").stdout == ""
+    assert docker("ps", "-q", "--filter", "expose=80").stdout != ""
     message = refused(docker, "run", "--rm", "-p", "8080:80", image, "true")
     assert "Bind for 0.0.0.0:8080 failed: port is already allocated" in message
     assert "driver failed programming external connectivity on endpoint" in message

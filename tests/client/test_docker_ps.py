@@ -28,6 +28,8 @@ def three(docker: Client, image: str) -> None:
         (["-a", "-f", "status=exited", "-f", "status=running"], ["running", "ended"]),
         (["-a", "-f", "exited=3"], ["ended"]),
         (["-a", "-f", "exited=0"], []),
+        (["-f", "exited=3"], []),
+        (["-f", "since=ended"], ["running"]),
         (["-a", "-f", "label=kind=a"], ["created", "ended"]),
         (["-a", "-f", "label=more"], ["created"]),
         (["-a", "-f", "label=kind=a", "-f", "label=more"], ["created"]),

@@ -96,8 +96,8 @@ def select(filters: Filters, *, all_: bool, store: ContainerStore, images: Image
     since = [_created(store.get(ref)) for ref in filters.get("since")]
     return Selection(
         filters=filters,
-        # Asking for containers by how they ended, or relative to one, asks for stopped ones too.
-        all=all_ or any(key in filters for key in ("status", "exited", "before", "since")),
+        # Of the filters, only a state asks for stopped ones too, as with dockerd.
+        all=all_ or "status" in filters,
         before_ns=min(before) if before else None,
         since_ns=max(since) if since else None,
         exit_codes=frozenset(_exit_code(value) for value in filters.get("exited")),
@@ -280,9 +280,9 @@ def _ports(record: ContainerRecord) -> list[Port]:
 
 
 def _published(record: ContainerRecord) -> frozenset[str]:
-    """The host's ports that lead to a container, and its own that they lead to."""
-    found = set()
-    for port, bindings in record.ports.items():
-        for binding in bindings or ():
-            found |= {port, f"{binding.HostPort}/{port.partition('/')[2]}"}
-    return frozenset(found)
+    """The host's ports that lead to a container."""
+    return frozenset(
+        f"{binding.HostPort}/{port.partition('/')[2]}"
+        for port, bindings in record.ports.items()
+        for binding in bindings or ()
+    )
