@@ -173,6 +173,10 @@ def test_legacy_links(docker: Client, image: str) -> None:
     assert links == "[/data:/site/store]\n"
     docker("rename", "data", "db")
     docker("rename", "site", "web")
+    assert "STORE_NAME=/web/store\n" in docker("exec", "web", "env").stdout
+    background(docker, image, "outside", "--network", "host")
+    done = docker("create", "--link", "outside:x", image, check=False)
+    assert "host type networking can't be used with links" in done.stderr
     done = docker("run", "--rm", "--link", "nosuch:x", image, "true", check=False)
     assert "could not get container for nosuch: No such container: nosuch" in done.stderr
     docker("stop", "-t", "0", "db", "web")

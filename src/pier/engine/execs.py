@@ -231,6 +231,11 @@ class Execs:
                 filters=services.filters,
                 settings=services.settings,
             )
+            if made.container.record.HostConfig.Links:
+                # One that does not run any more has no address: no reason to keep people out.
+                with contextlib.suppress(Conflict):
+                    links = services.networks.link_environment(made.container.record)
+                    config["process"]["env"][:0] = links
             self._tell(made, f"exec_start: {made.command}")
             with made.container.ending():
                 made.pid = await made.container.keeper.exec(

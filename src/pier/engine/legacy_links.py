@@ -6,6 +6,8 @@ make have names (`names_of_networks`), and links there are names as well.
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from pier.engine.container import Container
+from pier.engine.joins import PREFIX
 from pier.engine.store import ContainerStore
 from pier.errors import Conflict, InvalidParameter, NotFound
 from pier.model.container import ContainerRecord, HostConfig
@@ -25,9 +27,22 @@ def settle_links(host: HostConfig, name: str, containers: ContainerStore) -> Non
             found = containers.get(target)
         except NotFound as exc:
             raise InvalidParameter(f"could not get container for {target}: {exc.message}") from exc
+        if _shares_the_hosts(found, containers):
+            raise InvalidParameter(
+                "conflicting options: host type networking can't be used with links."
+                " This would result in undefined behavior"
+            )
         alias = alias.rpartition("/")[2] or target
         settled.append(f"/{found.name}:/{name}/{alias}")
     host.Links = settled
+
+
+def _shares_the_hosts(container: Container, containers: ContainerStore) -> bool:
+    """Whether a container has the host's network, be it by another whose network it joins."""
+    mode = container.record.HostConfig.NetworkMode
+    if mode.startswith(PREFIX):
+        return _shares_the_hosts(containers.get(mode.removeprefix(PREFIX)), containers)
+    return mode == "host"
 
 
 def remove_link(containers: ContainerStore, ref: str) -> None:
