@@ -6,6 +6,7 @@ firewall (`rules.publish`), but for what cannot be: `relay` serves that.
 """
 
 import errno
+import itertools
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,13 @@ def split_port(text: str) -> tuple[str, int, int]:
     return protocol or "tcp", int(first), int(last or first)
 
 
+def _freedom(wanted: Wanted) -> int:
+    """0 for one number, 1 for a range, 2 for any."""
+    if not wanted.first:
+        return 2
+    return 1 if wanted.last > wanted.first else 0
+
+
 class Ports:
     """The ports of one engine. In the loop's one thread."""
 
@@ -84,15 +92,18 @@ class Ports:
         self._taken: dict[tuple[str, int], set[str]] = {}
 
     def hold(self, wanted: Sequence[Wanted]) -> list[Held]:
-        """Take all ports or none. Raises Internal with Docker's words."""
-        held: list[Held] = []
+        """Take all ports or none. Raises Internal with Docker's words.
+
+        Those with a number of their own first, so that a made-up one is never theirs.
+        """
+        held: list[list[Held]] = [[] for _ in wanted]
         try:
-            for each in wanted:
-                held += self._hold(each)
+            for place in sorted(range(len(wanted)), key=lambda place: _freedom(wanted[place])):
+                held[place] = self._hold(wanted[place])
         except BaseException:
-            self.release(held)
+            self.release(itertools.chain.from_iterable(held))
             raise
-        return held
+        return [*itertools.chain.from_iterable(held)]
 
     def release(self, held: Iterable[Held]) -> None:
         """Give ports back."""
