@@ -184,6 +184,23 @@ def test_legacy_links(docker: Client, image: str) -> None:
     assert "Cannot link to a non running container: /db AS /web/store" in done.stderr
 
 
+def test_a_link_to_who_shares_anothers_network(docker: Client, image: str) -> None:
+    background(docker, image, "holder", "--hostname", "holder.example.com")
+    background(docker, image, "guest", "--network", "container:holder")
+    background(docker, image, "web", "--link", "guest:it")
+    address = docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "holder").stdout.strip()
+    assert f"{address}\tit " in docker("exec", "web", "cat", "/etc/hosts").stdout
+    own = docker("exec", "holder", "cat", "/etc/hosts").stdout
+    assert f"{address}\tholder.example.com holder\n" in own
+
+
+def test_a_made_up_port_is_not_one_that_is_wanted(docker: Client, image: str) -> None:
+    background(docker, image, "one", "-p", "80")
+    port = int(docker("port", "one", "80").stdout.split()[0].rpartition(":")[2])
+    background(docker, image, "two", "-p", "80", "-p", f"{port + 1}:8080")
+    assert f":{port + 1}\n" in docker("port", "two", "8080").stdout
+
+
 def test_host_gateway(docker: Client, image: str) -> None:
     flags = ["--add-host", "host.docker.internal:host-gateway", "--add-host", "x:192.0.2.9"]
     hosts = docker("run", "--rm", *flags, image, "cat", "/etc/hosts").stdout

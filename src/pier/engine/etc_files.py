@@ -45,7 +45,10 @@ def hosts(
 
     `extra` are "name:address" as in `HostConfig.ExtraHosts`, `links` are lines.
     """
-    own = f"{full_name(name, domain)} {name}" if domain else name
+    # Both the full name and the short one, be they given in one or in two.
+    full = full_name(name, domain)
+    short, dot, _ = full.partition(".")
+    own = f"{full} {short}" if dot else full
     lines = "".join(f"{address}\t{own}\n" for address in addresses) if name else ""
     return _LOCALHOST + _extra_lines(extra) + "".join(f"{line}\n" for line in links) + lines
 

@@ -24,10 +24,10 @@ def settle_links(host: HostConfig, name: str, containers: ContainerStore) -> Non
         target, _, alias = link.partition(":")
         target = target.removeprefix("/")
         try:
-            found = containers.get(target)
+            found = _with_network(containers.get(target), containers)
         except NotFound as exc:
             raise InvalidParameter(f"could not get container for {target}: {exc.message}") from exc
-        if _shares_the_hosts(found, containers):
+        if found.record.HostConfig.NetworkMode == "host":
             raise InvalidParameter(
                 "conflicting options: host type networking can't be used with links."
                 " This would result in undefined behavior"
@@ -37,12 +37,12 @@ def settle_links(host: HostConfig, name: str, containers: ContainerStore) -> Non
     host.Links = settled
 
 
-def _shares_the_hosts(container: Container, containers: ContainerStore) -> bool:
-    """Whether a container has the host's network, be it by another whose network it joins."""
+def _with_network(container: Container, containers: ContainerStore) -> Container:
+    """The container whose network this one has: itself, or who it joins. Raises NotFound."""
     mode = container.record.HostConfig.NetworkMode
-    if mode.startswith(PREFIX):
-        return _shares_the_hosts(containers.get(mode.removeprefix(PREFIX)), containers)
-    return mode == "host"
+    if not mode.startswith(PREFIX):
+        return container
+    return _with_network(containers.get(mode.removeprefix(PREFIX)), containers)
 
 
 def remove_link(containers: ContainerStore, ref: str) -> None:
