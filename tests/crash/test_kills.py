@@ -93,6 +93,47 @@ def test_containers_and_streams_go_on_without_pierd(engine):
     assert engine.docker("logs", "talker").stdout == "got one\ngot two\ngot three\n"
 
 
+def test_log_followers_go_on_without_pierd(engine, tmp_path):
+    script = (
+        "i=0; while [ ! -e /end ]; do echo $((i += 1)); usleep 10000; done; sleep 0.2; echo over"
+    )
+    run(engine, "counter", script)
+    with (tmp_path / "all").open("wb") as out, (tmp_path / "stamped").open("wb") as stamped:
+        followers = [
+            engine.docker.popen("logs", "--follow", "counter", stdin=None, stdout=out, stderr=None),
+            engine.docker.popen("logs", "-ft", "counter", stdin=None, stdout=stamped, stderr=None),
+        ]
+        for end in (engine.kill, engine.stop):
+            written = wait_for_growth(out.name, 0)
+            wait_for_growth(stamped.name, 0)
+            end()
+            wait_for_growth(out.name, written)
+            engine.start()
+        engine.docker("exec", "counter", "touch", "/end")
+        assert [process.wait(30) for process in followers] == [0, 0]
+    lines = (tmp_path / "all").read_text().split()
+    assert lines == [*map(str, range(1, len(lines))), "over"]
+    words = (tmp_path / "stamped").read_text().split()
+    assert words[1::2] == lines
+
+
+def wait_for_growth(path: str, size: int) -> int:
+    wait_until(lambda: os.path.getsize(path) > size, f"{path} grows")
+    return os.path.getsize(path)
+
+
+def test_a_follower_ends_with_its_keeper(engine):
+    pid = run(engine, "sleeper", "echo here; sleep 300")
+    with engine.docker.popen("logs", "--follow", "sleeper") as follower:
+        assert follower.stdout.readline() == b"here\n"
+        engine.kill()
+        os.kill(parent(pid), signal.SIGKILL)
+        assert follower.communicate(timeout=30)[0] == b""
+        assert follower.returncode == 0
+    engine.start()
+    assert not state(engine, "sleeper")["Running"]
+
+
 def test_a_new_pierd_serves_the_containers_of_the_old_one(engine):
     run(engine, "server", "trap 'exit 9' TERM; while :; do sleep 0.05; done")
     engine.docker("pause", "server")

@@ -21,6 +21,7 @@ from pier.engine.exits import Exits
 from pier.engine.health import HealthChecks
 from pier.engine.keepers import ExitRecord, KeeperState, Started
 from pier.engine.launch import Launcher
+from pier.engine.log_followers import LogFollowers
 from pier.engine.recovery import Recovery
 from pier.engine.removal import Remover
 from pier.engine.seccomp_profile import SeccompFilters
@@ -226,6 +227,7 @@ class House:
             hierarchies=None,
             writable=WritableLayers(self.root, self.directories, self.store),
             traces=Traces(""),
+            log_followers=LogFollowers(self.executor),
             executor=self.executor,
         )
         remover = Remover(self.services)

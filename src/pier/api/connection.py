@@ -20,9 +20,10 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_PENDING_BYTES = 64 << 10
 
 _HIJACK = re.compile(
-    rb"POST (?:/v[0-9.]+)?/(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start|grpc|session"
-    rb"|pier/build/session)"
-    rb"(?:\?[^ ]*)? HTTP/1\.1\r\n"
+    rb"(?:POST (?:/v[0-9.]+)?/(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start|grpc|session"
+    rb"|pier/build/session)(?:\?[^ ]*)?"
+    # A log that is followed, whose connection is given away without a word of the client.
+    rb"|GET (?:/v[0-9.]+)?/containers/[^/ ?]+/logs\?(?:[^ ]*&)?follow=[^ ]*) HTTP/1\.1\r\n"
 )
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
@@ -134,6 +135,11 @@ class Connection(web.RequestHandler):
         pending = bytes(self._tail)
         self._tail.clear()
         return os.dup(self.transport.get_extra_info("socket").fileno()), pending
+
+    @property
+    def can_be_taken(self) -> bool:
+        """Whether `take` is possible: the request was recognised as one that may hijack."""
+        return self._tail is not None
 
     def let_go(self) -> None:
         """Drop the socket without shutting it down: others hold descriptors of it."""

@@ -1,5 +1,6 @@
 """Routes of containers."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from pier.api.answers import empty_answer, json_answer
 from pier.api.body import convert, read_json
 from pier.api.call import Call
 from pier.api.create_versions import adapt_create
-from pier.api.hijack import hijack
+from pier.api.hijack import give_stream, hijack
 from pier.api.router import Routes
 from pier.api.streaming import BINARY, send_bytes, send_result, send_values, stream_type
 from pier.engine.containers import PRUNE_FILTERS
@@ -125,8 +126,15 @@ async def logs(call: Call) -> web.StreamResponse:
         until=call.timestamp("until"),
         tail=_tail(call.text("tail")),
     )
-    parts = call.engine.containers.logs(call.name, options)
-    kind = stream_type(call, tty=call.engine.containers.tty(call.name))
+    containers = call.engine.containers
+    if options.follow and call.connection.can_be_taken:
+        following = await containers.follow_logs(call.name, options)
+        if following is not None:
+            with contextlib.closing(following):
+                return await give_stream(call, following.hand_over, tty=following.query.tty)
+    call.connection.speak_http()
+    parts = containers.logs(call.name, options)
+    kind = stream_type(call, tty=containers.tty(call.name))
     return await send_bytes(call, kind, parts)
 
 

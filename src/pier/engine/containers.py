@@ -21,6 +21,7 @@ from pier.engine.exits import Exits
 from pier.engine.inspect import inspect_container
 from pier.engine.launch import Launcher
 from pier.engine.legacy_links import remove_link, rename_in_links
+from pier.engine.log_followers import Following
 from pier.engine.log_stream import stream_log
 from pier.engine.logs import LogQuery
 from pier.engine.produce import produce
@@ -34,7 +35,15 @@ from pier.engine.stopping import Stopper
 from pier.engine.update import update_container
 from pier.engine.waits import wait_for
 from pier.engine.watch import Watch
-from pier.errors import Conflict, InvalidParameter, NotModified, PierError, Unsupported
+from pier.errors import (
+    Conflict,
+    InvalidParameter,
+    NotModified,
+    PierError,
+    StartFailed,
+    Unavailable,
+    Unsupported,
+)
 from pier.kernel.cgroups import Cgroup
 from pier.model.api_containers import (
     AttachOptions,
@@ -300,13 +309,40 @@ class Containers:
 
         Raises InvalidParameter, Unsupported when the driver keeps nothing.
         """
+        container, query, until_s = self._log_query(ref, options)
+        run = container.run
+        follows = options.follow and run is not None and not run.exited
+        return stream_log(
+            self._services.directories.log_path(container.id),
+            query,
+            self._services.executor,
+            ended=run.ended if follows and run is not None else None,
+            until_s=until_s,
+        )
+
+    async def follow_logs(self, ref: str, options: LogOptions) -> Following | None:
+        """Return a follower that outlives pierd, None when `logs` does as well: nothing runs.
+
+        Raises as `logs` does. The caller closes it.
+        """
+        container, query, until_s = self._log_query(ref, options)
+        run = container.run
+        if run is None or run.keeper is None or run.exited:
+            return None
+        try:
+            witness_fd = await run.keeper.witness()
+        except (StartFailed, Unavailable):
+            return None
+        path = self._services.directories.log_path(container.id)
+        return Following(self._services.log_followers, witness_fd, path, query, until_s)
+
+    def _log_query(self, ref: str, options: LogOptions) -> tuple[Container, LogQuery, float | None]:
+        """Return whose log is wanted, what of it, and for how many seconds it is followed."""
         container = self._get(ref)
         if not (options.stdout or options.stderr):
             raise InvalidParameter("Bad parameters: you must choose at least one stream")
         if not log_options.is_readable(container.record.HostConfig.LogConfig):
             raise Unsupported("configured logging driver does not support reading")
-        run = container.run
-        follows = options.follow and run is not None and not run.exited
         until_s = None if options.until is None else max(0, options.until - now_ns()) / SECOND
         query = LogQuery(
             stdout=options.stdout,
@@ -318,13 +354,7 @@ class Containers:
             tail=-1 if options.tail is None else options.tail,
             tty=container.record.Config.Tty,
         )
-        return stream_log(
-            self._services.directories.log_path(container.id),
-            query,
-            self._services.executor,
-            ended=run.ended if follows and run is not None else None,
-            until_s=until_s,
-        )
+        return container, query, until_s
 
     # Its files
 

@@ -18,6 +18,7 @@ from pier.engine.image_budget import ImageBudget
 from pier.engine.images import Images
 from pier.engine.keepers import Keepers
 from pier.engine.launch import Launcher
+from pier.engine.log_followers import LogFollowers
 from pier.engine.networks import Networks
 from pier.engine.recovery import Recovery
 from pier.engine.registries import Registries
@@ -144,6 +145,8 @@ class Engine:
         closers.callback(self.networks.close)
         self.networks.open()
         self.traces = Traces(settings.trace_dir)
+        log_followers = LogFollowers(executor)
+        closers.callback(log_followers.close)
         services = Services(
             settings=settings,
             store=store,
@@ -159,6 +162,7 @@ class Engine:
             filters=SeccompFilters(root.join("seccomp")),
             hierarchies=detect(),
             traces=self.traces,
+            log_followers=log_followers,
             executor=executor,
         )
         await self._wire(services, database)

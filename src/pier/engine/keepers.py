@@ -257,6 +257,21 @@ class Keeper:
         answer = await self._ask({"op": "state"})
         return convert(answer, KeeperState)
 
+    async def witness(self) -> int:
+        """Return a descriptor, the caller's, that hangs up when the container is over.
+
+        Raises StartFailed when the keeper is an older Pier's, which knows no such request.
+        """
+        read_fd, write_fd = os.pipe()
+        try:
+            await self._peer.request({"op": "witness"}, (write_fd,))
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        return read_fd
+
     async def bye(self) -> None:
         """Tell the keeper that nothing more will be asked; a container that runs goes on.
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 import zlib
 from collections import deque
+from typing import Self
 
 from pier.engine.logs import LogQuery, Renderer
 from pier.runtime.log_compress import original
@@ -93,6 +94,12 @@ class LogReader:
         self._rest = b""
         if query.tail >= 0:
             self._seek_tail(query.tail)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         while self._files:

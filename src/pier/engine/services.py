@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pier.engine.directories import ContainerDirectories
 from pier.engine.events import Events
 from pier.engine.keepers import Keepers
+from pier.engine.log_followers import LogFollowers
 from pier.engine.networks import Networks
 from pier.engine.seccomp_profile import SeccompFilters
 from pier.engine.settings import Settings
@@ -37,4 +38,5 @@ class Services:
     hierarchies: Hierarchies
     writable: WritableLayers
     traces: Traces
+    log_followers: LogFollowers
     executor: Executor

@@ -35,6 +35,7 @@ from pier.runtime.protocol import Packet
 from pier.runtime.ready import Ready
 from pier.runtime.spec import KeeperConfig, Spec
 from pier.runtime.streams import Streams
+from pier.runtime.witnesses import Witnesses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Keeper:
         self.mark("keeper is made")
         self.loop = Loop()
         self.controls: list[Control] = []
+        self.witnesses = Witnesses(self.loop)
         self.cgroup = Cgroup(hierarchies, self.config["cgroup"])
         self.terminal = self.spec["process"].get("terminal", False)
         self.streams = Streams(
@@ -154,6 +156,7 @@ class Keeper:
             "resume": self._resume,
             "update": self._update,
             "state": self._state,
+            "witness": self._witness,
         }
 
     def run(self, channel: socket.socket) -> None:
@@ -379,6 +382,10 @@ class Keeper:
             },
         }
 
+    def _witness(self, control: Control, packet: Packet, fds: list[int]) -> Packet:
+        self.witnesses.add(fds.pop())
+        return {}
+
     # What happens on its own
 
     def _reap(self, pid: int) -> int:
@@ -536,6 +543,7 @@ class Keeper:
             self.listener = None
         for control in list(self.controls):
             control.close()
+        self.witnesses.close()
 
     def _stop(self) -> None:
         self.loop.running = False

@@ -22,8 +22,9 @@ time-out set by their owner.
         {"op": "pause" | "resume", "seq"}
         {"op": "update", "seq", "resources": Resources}
         {"op": "state", "seq"}                    answer {"re", "pid", "at", "status", "execs": {…}}
-        the end of the requests                   the keeper closes; unstarted, it ends
                                                   "at": when it ran, nanoseconds since the epoch
+        {"op": "witness", "seq"}  + [the writing end of a pipe, closed when the container is over]
+        the end of the requests                   the keeper closes; unstarted, it ends
     keeper → pierd (every connected one)
         {"ev": "exit", "code", "oom": bool, "at": nanoseconds since the epoch,
                  "marks"?, "marks_inside"?}       of a traced start: [nanoseconds, phase] each
