@@ -114,6 +114,9 @@ def _serve(sock: socket.socket, hierarchies: Hierarchies) -> None:
             received = protocol.receive(sock)
         except ValueError:
             continue
+        except OSError:
+            # A pierd that was killed with our last answer unread: its end is a reset then.
+            return
         if received is None:
             return
         packet, fds = received
