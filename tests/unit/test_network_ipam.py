@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pier.errors import Forbidden, InvalidParameter, Unavailable
+from pier.model.network import IPAM, IPAMConfig, NetworkRecord
 from pier.network.ipam import DEFAULT_POOLS, Leases, Pool, choose_subnet, unique_local_pool
+from pier.network.plan import assign_subnets, subnets_of
 
 
 def chosen(taken, pools=DEFAULT_POOLS, version=4):
@@ -88,3 +90,14 @@ def test_a_range_bounds_what_is_chosen():
     leases.reserve(IPv4Address("10.0.0.7"))
     leases.release(IPv4Address("10.0.0.128"))
     assert str(leases.allocate()) == "10.0.0.128"
+
+
+def test_a_subnet_of_a_version_that_is_not_enabled_is_kept_and_not_used():
+    asked = IPAM("default", {}, [IPAMConfig(Subnet="2001:389::/64")])
+    network = NetworkRecord("n", "1", "", "bridge", IPAM=asked)
+    network.IPAM.Config = assign_subnets(network, [], [], DEFAULT_POOLS)
+    assert network.IPAM.Config == [
+        IPAMConfig(Subnet="2001:389::/64"),
+        IPAMConfig(Subnet="172.17.0.0/16", Gateway="172.17.0.1"),
+    ]
+    assert subnets_of(network) == [ip_network("172.17.0.0/16")]

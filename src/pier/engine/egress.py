@@ -84,7 +84,7 @@ class Egress:
         if policy is None or not network.is_bridged or not network.interface:
             self._table.let_go(_network_key(network))
             return
-        sources = tuple(entry.Subnet for entry in network.IPAM.Config or ())
+        sources = tuple(entry.Subnet for entry in network.used_config)
         holder = Holder(
             _network_key(network),
             policy,
@@ -141,7 +141,7 @@ class Egress:
         if not keys:
             return True, "no policy"
         for network in self._places(record):
-            for entry in network.IPAM.Config or ():
+            for entry in network.used_config:
                 if address in ip_network(entry.Subnet) and str(address) != entry.Gateway:
                     return True, f"on network {network.Name}"
         for key in keys:

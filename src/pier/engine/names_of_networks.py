@@ -102,7 +102,7 @@ class ContainerNames:
 
     def name_of(self, address: Address) -> str | None:
         for network, _ in self._places():
-            subnets = (ip_network(entry.Subnet) for entry in network.IPAM.Config or ())
+            subnets = (ip_network(entry.Subnet) for entry in network.used_config)
             if any(address in subnet for subnet in subnets):
                 return self._directory.holder(address)
         return None

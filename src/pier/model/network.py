@@ -105,6 +105,12 @@ class NetworkRecord(Struct):
         """Whether its endpoints are ports of a bridge of the host's."""
         return self.Driver in ("bridge", "overlay")
 
+    @property
+    def used_config(self) -> list[IPAMConfig]:
+        """The subnets of the IP versions that are enabled; others are shown, and never used."""
+        enabled = (self.EnableIPv4, self.EnableIPv6)
+        return [entry for entry in self.IPAM.Config or () if enabled[":" in entry.Subnet]]
+
 
 class SubnetStatus(Struct):
     """Addresses of one subnet, each number at most 2^64 - 1."""

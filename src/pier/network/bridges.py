@@ -40,7 +40,7 @@ class Bridges:
         return parse_bridge(record.Options, internal=record.Internal)
 
     def rules(self, record: NetworkRecord) -> BridgeRules:
-        subnets = tuple(ip_network(entry.Subnet) for entry in record.IPAM.Config or ())
+        subnets = tuple(ip_network(entry.Subnet) for entry in record.used_config)
         return BridgeRules(record.interface, subnets, self.options(record), record.Internal)
 
     def choose_name(self, record: NetworkRecord, *, first: str = "") -> str:
@@ -201,7 +201,7 @@ class Bridges:
 def _gateways(record: NetworkRecord, options: BridgeOptions) -> list[Interface]:
     """The bridge's own addresses: the gateways, unless the network is isolated from the host."""
     found = []
-    for entry in record.IPAM.Config or ():
+    for entry in record.used_config:
         subnet = ip_network(entry.Subnet)
         mode = options.mode4 if subnet.version == 4 else options.mode6
         if not entry.Gateway or mode == "isolated" or (subnet.version == 4 and options.inhibit4):

@@ -5,7 +5,7 @@ Pure: what is taken is handed in. Follows Docker 28.5 (daemon/network.go, libnet
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
 from msgspec.structs import replace
@@ -120,13 +120,13 @@ def taken_subnets(store: NetworkStore) -> list[Subnet]:
 
 
 def subnets_of(record: NetworkRecord) -> list[Subnet]:
-    return [ipaddress.ip_network(c.Subnet) for c in record.IPAM.Config or () if c.Subnet]
+    return [ipaddress.ip_network(c.Subnet) for c in record.used_config if c.Subnet]
 
 
 def leases_of(record: NetworkRecord) -> list[Leases]:
     """Fresh leases of a network's subnets, with gateways and auxiliary addresses taken."""
     found = []
-    for entry in record.IPAM.Config or ():
+    for entry in record.used_config:
         leases = Leases(
             ipaddress.ip_network(entry.Subnet),
             ipaddress.ip_network(entry.IPRange, strict=False) if entry.IPRange else None,
@@ -142,36 +142,44 @@ def assign_subnets(
     record: NetworkRecord, taken: Sequence[Subnet], routes: Sequence[Subnet], pools: Sequence[Pool]
 ) -> list[IPAMConfig]:
     """Fill in the subnets and gateways that the request leaves open. Raises InvalidParameter."""
-    config = [replace(entry) for entry in record.IPAM.Config or ()]
-    occupied = list(taken)
-    for entry in config:
-        if not entry.Subnet:
+    asked = [replace(entry) for entry in record.IPAM.Config or ()]
+    enabled = {4: record.EnableIPv4, 6: record.EnableIPv6}
+    occupied = [*taken, *_pools_asked_for([e for e in asked if enabled.get(_version(e))], taken)]
+    for version in (4, 6):
+        if not enabled[version] or any(_version(entry) == version for entry in asked):
             continue
+        subnet = choose_subnet(pools, [*occupied, *routes], version)
+        open_entry = next((entry for entry in asked if not entry.Subnet), None)
+        if open_entry is None:
+            asked.append(IPAMConfig(Subnet=str(subnet)))
+        else:
+            open_entry.Subnet = str(subnet)
+        occupied.append(subnet)
+    # As with Docker, a subnet of a version that is not enabled stays to be seen, as it was given.
+    config = [entry for entry in asked if entry.Subnet]
+    without = _without_gateway(record)
+    if _has_gateway(record):
+        for entry in config:
+            version = _version(entry)
+            if enabled[version] and version not in without:
+                _assign_gateway(entry)
+    return config
+
+
+def _pools_asked_for(asked: Iterable[IPAMConfig], taken: Sequence[Subnet]) -> list[Subnet]:
+    """Return the subnets of entries, which get their usual spelling. Raises Forbidden."""
+    found: list[Subnet] = []
+    for entry in asked:
         subnet = ipaddress.ip_network(entry.Subnet)
-        if any(subnet.version == other.version and subnet.overlaps(other) for other in occupied):
+        others = [other for other in (*taken, *found) if other.version == subnet.version]
+        if any(subnet.overlaps(other) for other in others):
             raise Forbidden(
                 "invalid pool request: Pool overlaps with other one on this address space"
             )
         entry.Subnet = str(subnet)  # users may write the same one in other ways
         entry.Gateway = str(ip_address(entry.Gateway)) if entry.Gateway else ""
-        occupied.append(subnet)
-    for version, enabled in ((4, record.EnableIPv4), (6, record.EnableIPv6)):
-        if not enabled or any(_version(entry) == version for entry in config):
-            continue
-        subnet = choose_subnet(pools, [*occupied, *routes], version)
-        open_entry = next((entry for entry in config if not entry.Subnet), None)
-        if open_entry is None:
-            config.append(IPAMConfig(Subnet=str(subnet)))
-        else:
-            open_entry.Subnet = str(subnet)
-        occupied.append(subnet)
-    config = [e for e in config if (record.EnableIPv4, record.EnableIPv6)[_version(e) == 6]]
-    without = _without_gateway(record)
-    if _has_gateway(record):
-        for entry in config:
-            if _version(entry) not in without:
-                _assign_gateway(entry)
-    return config
+        found.append(subnet)
+    return found
 
 
 def _assign_gateway(entry: IPAMConfig) -> None:
