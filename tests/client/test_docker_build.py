@@ -235,6 +235,8 @@ def test_cache_from(build: Build) -> None:
     build.docker("tag", "made/it", "made/from")
     assert build(text, "--cache-from", "made/from").stdout.count("Using cache") == 3
     assert build.run("cat", "/u") == first
+    # Docker's classic builder has no cache beside the images that are named.
+    assert build(text, "--cache-from", "made/nowhere").stdout.count("Using cache") == 0
     build.docker("rmi", "made/it")
 
 

@@ -92,6 +92,7 @@ def _options(call: Call) -> BuildOptions:
         extra_hosts=_hosts(call),
         security_opts=_json(call, "securityopt", list[str]) or [],
         cache_from=[name for name in sources if "type=" not in name],
+        is_cache_from_alone=not imports and not call.flag("pier.progress"),
         cache_imports=imports,
         cache_exports=exports,
         limits=Limits(

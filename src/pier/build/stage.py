@@ -114,12 +114,23 @@ class StageBuild:
         self._inputs: Inputs | None = None
         self._shown = ""
         self._is_past_base = False
-        self.cache_lost = not job.options.use_cache
+        self.cache_lost = not job.options.use_cache or self._lacks_sources()
         self.is_cached = False
         self.image: Image | None = None
         self.config = ContainerConfig()
         self.author = ""
         self.sources: Mapping[str, Image | None] = {}
+
+    def _lacks_sources(self) -> bool:
+        """Whether the images that the cache is to be made of alone are all absent."""
+        names = self._job.options.cache_from
+        if not names or not self._job.options.is_cache_from_alone:
+            return False
+        for name in names:
+            with contextlib.suppress(NotFound, InvalidParameter):
+                self._shop.store.get(name)
+                return False
+        return True
 
     def begin(self, image: Image | None) -> list[str]:
         """Stand on an image; return its triggers, which are the first steps."""
