@@ -8,7 +8,6 @@ by inode and not by name; one that was compressed meanwhile says which inode it 
 
 import contextlib
 import os
-import tempfile
 import zlib
 from collections import deque
 from typing import Self
@@ -71,6 +70,8 @@ class LogFile:
 
 def _unpacked(fd: int) -> int:
     """Return a descriptor of a nameless file with what a gzip file holds; damage ends it early."""
+    import tempfile  # noqa: PLC0415 - rare, and a follower waits for it
+
     unpack = zlib.decompressobj(_GZIP)
     with tempfile.TemporaryFile() as file:
         with contextlib.suppress(zlib.error):

@@ -12,9 +12,7 @@ and framing some thousands of lines with a handful of calls into C (0.3 µs a li
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import quote_plus
 
 import msgspec
 
@@ -38,8 +36,7 @@ class _Text(msgspec.Struct, gc=False):
     stream: str = "stdout"
 
 
-@dataclass(frozen=True, slots=True)
-class LogQuery:
+class LogQuery(msgspec.Struct, frozen=True, gc=False):
     """`tail` counts lines from the end, -1 is all. `since` and `until` are inclusive, in RFC 3339
     with up to nine digits and without the "Z" (so that texts compare as times), "" for no bound.
     `tty` asks for the bare bytes, without frames.
@@ -126,6 +123,8 @@ class Renderer:
             seconds, _, fraction = at.partition(".")
             prefix = f"{seconds}.{fraction:0<9}Z "
         if self._query.details:
+            from urllib.parse import quote_plus  # noqa: PLC0415 - rare, and a follower waits for it
+
             pairs = sorted(line.attrs.items())
             shown = (f"{quote_plus(key)}={quote_plus(value)}" for key, value in pairs)
             prefix += ",".join(shown) + " "
