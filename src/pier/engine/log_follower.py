@@ -55,7 +55,11 @@ def _serve(client_fd: int, witness_fd: int, order: dict[str, Any]) -> None:
         with socket.socket(fileno=client_fd) as client:
             client.setblocking(True)
             follower = Follower(client, witness_fd, order["until_s"])
-            follower.follow(order["path"], LogQuery(**order["query"]))
+            try:
+                follower.follow(order["path"], LogQuery(**order["query"]))
+            except FileNotFoundError:
+                # The container was removed before we came to it, and its log with it.
+                client.sendall(LAST_CHUNK)
     except ConnectionError:
         return
     except Exception as exc:  # noqa: BLE001 - an end without the last chunk is all that can be told
