@@ -26,6 +26,7 @@ _HIJACK = re.compile(
     rb"|GET (?:/v[0-9.]+)?/containers/[^/ ?]+/logs\?(?:[^ ]*&)?follow=[^ ]*) HTTP/1\.1\r\n"
 )
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
+_TO_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*\r\n", re.IGNORECASE)
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 
@@ -33,10 +34,12 @@ def hijack_body_length(head: bytes) -> int | None:
     """Return the body length of a request that may hijack its connection, None for any other.
 
     `head` ends with the first CRLF of its empty line. Chunked bodies are not looked through: no
-    client sends one here.
+    client sends one here, but for Node's, which announce one for BuildKit's streams and send none.
     """
-    if not _HIJACK.match(head) or _TRANSFER_ENCODING.search(head):
+    if not _HIJACK.match(head):
         return None
+    if _TRANSFER_ENCODING.search(head):
+        return 0 if _TO_H2C.search(head) else None
     length = _CONTENT_LENGTH.search(head)
     return int(length[1]) if length else 0
 
