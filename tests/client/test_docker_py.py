@@ -92,6 +92,17 @@ def test_wait_gives_the_exit_code(client: docker_py.DockerClient, image: str) ->
     assert container.wait() == {"StatusCode": 9}
 
 
+def test_wait_for_one_that_removed_itself(client: docker_py.DockerClient, image: str) -> None:
+    script = "sh -c 'exit 9'"
+    container = client.containers.create(image, script, auto_remove=True)
+    gone = threading.Thread(target=container.wait, kwargs={"condition": "removed"})
+    gone.start()
+    container.start()
+    gone.join()
+    # dockerd takes longer to remove it than a client to ask; here it is told all the same.
+    assert container.wait() == {"StatusCode": 9}
+
+
 def test_logs(client: docker_py.DockerClient, image: str) -> None:
     script = "echo one; sleep 0.05; echo two >&2; sleep 0.05; echo three"
     container = client.containers.run(image, ["sh", "-c", script], detach=True)

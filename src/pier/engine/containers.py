@@ -33,11 +33,12 @@ from pier.engine.sizes import tree_size
 from pier.engine.states import ALIVE, RUNNING, Move, move
 from pier.engine.stopping import Stopper
 from pier.engine.update import update_container
-from pier.engine.waits import wait_for
+from pier.engine.waits import done, wait_for
 from pier.engine.watch import Watch
 from pier.errors import (
     Conflict,
     InvalidParameter,
+    NotFound,
     NotModified,
     PierError,
     StartFailed,
@@ -286,8 +287,19 @@ class Containers:
     # Its streams
 
     def wait(self, ref: str, condition: str) -> Awaitable[WaitResponse]:
-        """Return an awaitable for the condition; it listens already. Raises InvalidParameter."""
-        return wait_for(self._get(ref), condition)
+        """Return an awaitable for the condition; it listens already. Raises InvalidParameter.
+
+        One that removed itself a moment ago is known by its whole ID: `dockerode` starts first and
+        waits then, and would come in time with a slower engine.
+        """
+        try:
+            container = self._get(ref)
+        except NotFound:
+            departed = self._exits.departed.get(ref)
+            if departed is None or condition not in ("", "not-running", "removed"):
+                raise
+            return done(departed)
+        return wait_for(container, condition)
 
     async def resize(self, ref: str, *, height: int, width: int) -> None:
         """Set the size of the container's terminal. Raises Conflict when it does not run."""

@@ -20,6 +20,7 @@ from pier.engine.restart import restarts_after_exit
 from pier.engine.services import Services
 from pier.engine.states import Move, move
 from pier.errors import PierError
+from pier.model.api_containers import WaitResponse
 from pier.model.gotime import SECOND, format_ns, now_ns, parse_rfc3339
 from pier.runtime.protocol import Packet
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 KILLED = 137
 CLEANING_DELAY_S = 0.002
 CLOSE_TIMEOUT_S = 2.0
+KEPT_DEPARTED = 64
 KEEPER_KILLED = "the keeper of this container was killed"
 
 
@@ -37,6 +39,8 @@ class Exits:
         self._remover = remover
         self._closing = False
         self._ending: set[Run] = set()
+        self.departed: dict[str, WaitResponse] = {}
+        """How the last that removed themselves ended, by their whole IDs."""
 
     def connect(
         self,
@@ -116,9 +120,16 @@ class Exits:
             self._restart_later(container, delay_s)
         elif is_discarded:
             traces.mark(container.id, "container is removed")
+            self._remember(container)
             self._remover.discard(container, volumes=True)
         traces.mark(container.id, "waits for the keeper's end")
         self._services.tasks.spawn(_farewell(run), name=f"farewell to the keeper of {record.Id}")
+
+    def _remember(self, container: Container) -> None:
+        """Keep how it ended: clients that start it and then ask come late when it was quick."""
+        self.departed[container.id] = container.exit_response()
+        while len(self.departed) > KEPT_DEPARTED:
+            del self.departed[next(iter(self.departed))]
 
     def started(self, run: Run) -> None:
         """The start is recorded: what happened meanwhile may now be looked at."""

@@ -16,7 +16,7 @@ def wait_for(container: Container, condition: str) -> "asyncio.Future[WaitRespon
     match condition:
         case "" | "not-running":
             if container.record.State.Status not in RUNNING:
-                return _done(container.exit_response())
+                return done(container.exit_response())
             return container.wait_exit()
         case "next-exit":
             return container.wait_exit()
@@ -26,7 +26,8 @@ def wait_for(container: Container, condition: str) -> "asyncio.Future[WaitRespon
             raise InvalidParameter(f'invalid condition: "{condition}"')
 
 
-def _done(response: WaitResponse) -> "asyncio.Future[WaitResponse]":
+def done(response: WaitResponse) -> "asyncio.Future[WaitResponse]":
+    """Return a future that has its result already."""
     future: asyncio.Future[WaitResponse] = asyncio.get_running_loop().create_future()
     future.set_result(response)
     return future
