@@ -8,7 +8,7 @@ from pier.engine.create import inherit
 from pier.engine.mount_points import mount_points
 from pier.engine.start_errors import translate_exec, translate_start
 from pier.engine.top import select_processes
-from pier.engine.user_mounts import parse_all
+from pier.engine.user_mounts import parse_all, settle_propagation
 from pier.errors import Internal, InvalidParameter, StartFailed
 from pier.model.container import ContainerConfig, Empty, HostConfig, Mount
 
@@ -106,9 +106,12 @@ def test_mount_points():
         Binds=["/b:/z:ro,rslave", "/a:/y"],
         Mounts=[Mount(Type="tmpfs", Target="/x"), Mount(Type="bind", Source="/c", Target="/w")],
     )
+    mounts = parse_all(host)
+    for mount in mounts:
+        settle_propagation(mount, "/var/lib/pier")
     shown = [
         (point.Type, point.Source, point.Destination, point.Mode, point.RW, point.Propagation)
-        for point in mount_points(parse_all(host))
+        for point in mount_points(mounts)
     ]
     assert shown == [
         ("bind", "/c", "/w", "", True, "rprivate"),

@@ -25,7 +25,9 @@ def images(tmp_path):
 
 def container(image):
     state = SimpleNamespace(Status="exited")
-    record = SimpleNamespace(Image=image.id, kept_layers=list(image.chain_ids), State=state)
+    record = SimpleNamespace(
+        Image=image.id, kept_layers=list(image.chain_ids), State=state, mounts=[]
+    )
     return SimpleNamespace(id="c" * 64, record=record)
 
 

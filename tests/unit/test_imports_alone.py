@@ -51,6 +51,7 @@ print(*failed)
 """
 
 
+@pytest.mark.timeout(600)  # some 700 forks: minutes where others are at work
 def test_each_module_imports_alone() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", CODE, *modules()],

@@ -98,7 +98,9 @@ def test_large_layer_is_unpacked_with_a_thread(storage):
     assert storage.layers.unpack(io.BytesIO(gzip.compress(data, 1))).diff_id == digest_of(data)
 
 
-@pytest.mark.parametrize("data", [TAR[:700], b"nonsense" * 100, gzip.compress(TAR)[:60]])
+@pytest.mark.parametrize(
+    "data", [TAR[:514], TAR[:1100], b"nonsense" * 100, gzip.compress(TAR)[:60]]
+)
 @pytest.mark.parametrize("size", [10, 1 << 20])
 def test_broken_archive_leaves_nothing(storage, data, size):
     with pytest.raises(TarError):
