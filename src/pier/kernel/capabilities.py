@@ -68,6 +68,7 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _BITS = 64
 _WORD = 0xFFFFFFFF
 
+PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_IS_SET = 1
@@ -146,6 +147,19 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         word.permitted = permitted >> shift & _WORD
         word.inheritable = inheritable >> shift & _WORD
     call(_capset, ctypes.addressof(header), ctypes.addressof(data))
+
+
+def bounding() -> int:
+    """Return this thread's bounding set."""
+    bits = 0
+    for number in range(_BITS):
+        try:
+            bits |= prctl(PR_CAPBSET_READ, number) << number
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:
+                raise
+            break
+    return bits
 
 
 def drop_bounding(keep: int) -> None:
