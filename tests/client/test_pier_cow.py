@@ -16,10 +16,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 CHANGE = """
-echo new > /work/new; echo changed > /work/kept; rm /work/gone; mkdir -p /work/made/deep
-echo inner > /work/made/deep/file; ln -s kept /work/link; chmod 700 /work/dir
-rm -r /work/old; mkdir /work/old; echo fresh > /work/old/fresh; rm /work/shape; mkdir /work/shape
-ln /work/new /work/newer
+echo new > /tree/new; echo changed > /tree/kept; rm /tree/gone; mkdir -p /tree/made/deep
+echo inner > /tree/made/deep/file; ln -s kept /tree/link; chmod 700 /tree/dir
+rm -r /tree/old; mkdir /tree/old; echo fresh > /tree/old/fresh; rm /tree/shape; mkdir /tree/shape
+ln /tree/new /tree/newer
 """
 
 
@@ -36,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def name(engine: EngineProcess, image: str, tree: Path) -> Iterator[str]:
     name = f"cow-{uuid.uuid4().hex[:6]}"
-    engine.docker("run", "-d", "--name", name, "-v", f"{tree}:/work:cow", image, "sleep", "600")
+    engine.docker("run", "-d", "--name", name, "-v", f"{tree}:/tree:cow", image, "sleep", "600")
     yield name
     engine.docker("rm", "-f", name)
 
@@ -54,7 +54,7 @@ def listing(tree: Path) -> dict[str, str]:
 
 def cow_lines(engine: EngineProcess, name: str) -> list[str]:
     found = engine.pier("diff", name).stdout.splitlines()
-    return [line for line in found if line.split(" ", 1)[1].startswith("/work/")]
+    return [line for line in found if line.split(" ", 1)[1].startswith("/tree/")]
 
 
 def test_changes_stay_in_the_container_until_they_are_applied(
@@ -62,14 +62,14 @@ def test_changes_stay_in_the_container_until_they_are_applied(
 ) -> None:
     docker, pier = engine.docker, engine.pier
     before = listing(tree)
-    assert docker("exec", name, "cat", "/work/kept").stdout == "kept\n"
+    assert docker("exec", name, "cat", "/tree/kept").stdout == "kept\n"
     assert cow_lines(engine, name) == []
     docker("exec", name, "sh", "-ec", CHANGE)
     assert listing(tree) == before
     expected = [
-        *("C /work/dir", "D /work/gone", "C /work/kept", "A /work/link", "A /work/made"),
-        *("A /work/made/deep", "A /work/made/deep/file", "A /work/new", "A /work/newer"),
-        *("D /work/old/stale", "A /work/old/fresh", "C /work/shape"),
+        *("C /tree/dir", "D /tree/gone", "C /tree/kept", "A /tree/link", "A /tree/made"),
+        *("A /tree/made/deep", "A /tree/made/deep/file", "A /tree/new", "A /tree/newer"),
+        *("D /tree/old/stale", "A /tree/old/fresh", "C /tree/shape"),
     ]
     assert cow_lines(engine, name) == expected
     shown = json.loads(docker("inspect", "-f", "{{json .Mounts}}", name).stdout)
@@ -77,10 +77,10 @@ def test_changes_stay_in_the_container_until_they_are_applied(
         ("bind", str(tree), "cow", True)
     ]
     docker("restart", "-t", "0", name)
-    assert docker("exec", name, "cat", "/work/new").stdout == "new\n"
+    assert docker("exec", name, "cat", "/tree/new").stdout == "new\n"
 
     applied = pier("apply", name).stdout.splitlines()
-    assert sorted(applied) == sorted(line.replace("/work", str(tree), 1) for line in expected)
+    assert sorted(applied) == sorted(line.replace("/tree", str(tree), 1) for line in expected)
     assert listing(tree) == {
         "dir": "directory", "dir/inner": "dir/inner\n", "kept": "changed\n", "link": "-> kept",
         "made": "directory", "made/deep": "directory", "made/deep/file": "inner\n",
@@ -90,7 +90,7 @@ def test_changes_stay_in_the_container_until_they_are_applied(
     assert stat.S_IMODE((tree / "dir").stat().st_mode) == 0o700
     assert (tree / "new").stat().st_ino == (tree / "newer").stat().st_ino
     assert cow_lines(engine, name) == []
-    assert docker("exec", name, "cat", "/work/kept").stdout == "changed\n"
+    assert docker("exec", name, "cat", "/tree/kept").stdout == "changed\n"
 
 
 def test_one_path_of_a_stopped_container(engine: EngineProcess, name: str, tree: Path) -> None:
@@ -98,30 +98,30 @@ def test_one_path_of_a_stopped_container(engine: EngineProcess, name: str, tree:
     docker, pier = engine.docker, engine.pier
     docker("exec", name, "sh", "-ec", CHANGE)
     docker("stop", "-t", "0", name)
-    pier("apply", name, "/work/kept")
+    pier("apply", name, "/tree/kept")
     assert (tree / "kept").read_text() == "changed\n"
     assert (tree / "gone").exists()
     (tree / "kept").write_text("by the host\n")
     docker("start", name)
-    assert docker("exec", name, "cat", "/work/kept").stdout == "by the host\n"
-    assert docker("exec", name, "cat", "/work/new").stdout == "new\n"
-    assert "C /work/kept" not in cow_lines(engine, name)
+    assert docker("exec", name, "cat", "/tree/kept").stdout == "by the host\n"
+    assert docker("exec", name, "cat", "/tree/new").stdout == "new\n"
+    assert "C /tree/kept" not in cow_lines(engine, name)
 
 
 def test_each_container_has_its_own(
     engine: EngineProcess, name: str, image: str, tree: Path
 ) -> None:
     docker = engine.docker
-    docker("exec", name, "sh", "-c", "echo mine > /work/kept")
-    mount = f"type=bind,src={tree},dst=/work,cow"
-    done = engine.pier("run", "--rm", "--mount", mount, image, "cat", "/work/kept")
+    docker("exec", name, "sh", "-c", "echo mine > /tree/kept")
+    mount = f"type=bind,src={tree},dst=/tree,cow"
+    done = engine.pier("run", "--rm", "--mount", mount, image, "cat", "/tree/kept")
     assert done.stdout == "kept\n"
-    done = docker("run", "--rm", "--volumes-from", name, image, "cat", "/work/kept")
+    done = docker("run", "--rm", "--volumes-from", name, image, "cat", "/tree/kept")
     assert done.stdout == "kept\n"
-    copy = docker("cp", f"{name}:/work/kept", "-")
+    copy = docker("cp", f"{name}:/tree/kept", "-")
     assert "mine" in copy.stdout
     docker("stop", "-t", "0", name)
-    assert "mine" in docker("cp", f"{name}:/work/kept", "-").stdout
+    assert "mine" in docker("cp", f"{name}:/tree/kept", "-").stdout
 
 
 def test_a_hostile_layer_reaches_nothing_else(
@@ -131,12 +131,12 @@ def test_a_hostile_layer_reaches_nothing_else(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("safe\n")
-    script = f"rm -r /work/dir; ln -s {outside} /work/dir; ln -s {outside}/file /work/planted"
+    script = f"rm -r /tree/dir; ln -s {outside} /tree/dir; ln -s {outside}/file /tree/planted"
     engine.docker("exec", name, "sh", "-ec", script)
     engine.pier("apply", name)
     assert os.readlink(tree / "dir") == str(outside)
     assert os.readlink(tree / "planted") == f"{outside}/file"
-    script = "rm /work/dir /work/planted; mkdir /work/dir; echo evil > /work/dir/file; echo evil > /work/planted"
+    script = "rm /tree/dir /tree/planted; mkdir /tree/dir; echo evil > /tree/dir/file; echo evil > /tree/planted"
     engine.docker("exec", name, "sh", "-ec", script)
     engine.pier("apply", name)
     assert (outside / "file").read_text() == "safe\n"
@@ -147,10 +147,10 @@ def test_a_hostile_layer_reaches_nothing_else(
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
-        ("{tree}:/work:cow,ro", "the mount is read-only"),
-        ("{tree}:/work:cow,rshared", "cannot be combined"),
-        ("{tree}/kept:/work:cow", "cow is for directories"),
-        ("volume:/work:cow", "field BindOptions must not be specified"),
+        ("{tree}:/tree:cow,ro", "the mount is read-only"),
+        ("{tree}:/tree:cow,rshared", "cannot be combined"),
+        ("{tree}/kept:/tree:cow", "cow is for directories"),
+        ("volume:/tree:cow", "field BindOptions must not be specified"),
     ],
 )
 def test_refused(engine: EngineProcess, image: str, tree: Path, option: str, problem: str) -> None:
