@@ -597,11 +597,11 @@ class Pins:
             self._counts.update(names)
             self._mine.extend(names)
 
-    def add_loose(self, blob: Digest) -> None:
-        """Hold on to a blob that no image may need: who lets go of it last deletes it then."""
+    def add_loose(self, *blobs: Digest) -> None:
+        """Hold on to blobs that no image may need: who lets go of one last deletes it then."""
         with self._lock:
-            self.add(blob)
-            self._loose.add(blob)
+            self.add(*blobs)
+            self._loose.update(blobs)
 
     def release(self) -> None:
         with self._lock:

@@ -70,6 +70,7 @@ class ImageExporter:
                 *(result, attributes, predicates, work, pins),
                 oci=attributes.oci is not False,
             )
+            pins.add_loose(*composed.documents)
             answer = answer_of(composed, attributes.names)
             try:
                 if attributes.push:
@@ -78,8 +79,8 @@ class ImageExporter:
                     main = await self._store_all(composed, references, work, pins)
                     answer[CONFIG_DIGEST] = main.id
             finally:
-                pins.release()
-                await finished(self._executor, partial(self._store.abandon, (), composed.documents))
+                # Here, for that deletes files.
+                await finished(self._executor, pins.release)
         return answer
 
     def _is_plain(
