@@ -13,7 +13,6 @@ from pier.model.reference import Reference
 
 NETWORK_HOST, INSECURE = "network.host", "security.insecure"
 
-
 # What BuildKit calls the host of every step, so that it makes no difference.
 SANDBOX = "buildkitsandbox"
 

@@ -22,8 +22,6 @@ _MISSING = re.compile(
     r"(?:\w+ failed: )?file not found in build context or excluded by \.dockerignore: "
     r"stat (.*): file does not exist"
 )
-
-
 _STATUS = re.compile(r"ADD failed: failed to GET \S+ with status (\d+) .*", re.DOTALL)
 _REQUEST = re.compile(r"ADD failed: failed to GET (\S+): (.*)", re.DOTALL)
 _LOAD = "failed to load cache key: "

@@ -23,7 +23,7 @@ from pier.build.result import BuildResult, Order
 from pier.build.threads import finished
 from pier.errors import InvalidParameter, NotFound
 from pier.images.image import Image
-from pier.images.store import ImageStore, Pins
+from pier.images.store import ImageStore
 from pier.model.oci import Descriptor, chain_ids, decode_config
 from pier.model.reference import Reference, parse_reference
 from pier.registry.progress import Progress
@@ -76,7 +76,7 @@ class ImageExporter:
                 if attributes.push:
                     await self._push(composed, attributes, references, receiver, work)
                 if attributes.store:
-                    main = await self._store_all(composed, references, work, pins)
+                    main = await self._store_all(composed, references, work)
                     answer[CONFIG_DIGEST] = main.id
             finally:
                 # Here, for that deletes files.
@@ -125,12 +125,10 @@ class ImageExporter:
         return answer
 
     async def _store_all(
-        self, composed: Composed, references: Sequence[Reference], work: Work, pins: Pins
+        self, composed: Composed, references: Sequence[Reference], work: Work
     ) -> Image:
         """Register every platform's image; return the one that the names stand for, or the first."""
         tagged = [r for r in references if r.tag and not r.digest]
-
-        pins.add(*composed.documents)
         # At once: the disk is waited for about as long as for one of them.
         puts = [partial(self._store.blobs.put, data) for data in composed.documents.values()]
         await asyncio.gather(*(finished(self._executor, put) for put in puts))
