@@ -125,3 +125,18 @@ def test_a_file_that_is_no_json(pier, tmp_path):
     status, _, err = pier("ps")
     assert status == 1
     assert err.startswith(f"Error loading config file: {tmp_path}/config.json: ")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"HttpHeaders": ["X-Team"]}, "HttpHeaders is not an object"),
+        ({"proxies": "http://p:1"}, "proxies is not an object"),
+        ({"proxies": {"default": "http://p:1"}}, "proxies has no object for "),
+    ],
+)
+def test_values_of_another_type(pier, tmp_path, config, told):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, _, err = pier("create", "img")
+    assert status == 1
+    assert err.startswith(f"Error loading config file: {tmp_path}/config.json: {told}")

@@ -53,6 +53,16 @@ def setting(key: str) -> "Any":
     return found.get(key) if isinstance(found, dict) else None
 
 
+def _mapping(key: str) -> "dict[str, Any]":
+    """The object that a key has, empty without one. Raises Failure for anything else."""
+    found = setting(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise Failure(f"Error loading config file: {path()}: {key} is not an object")
+    return found
+
+
 def list_format(options: "Options", key: str) -> str:
     """The template of a list: --format, or what the file says; -q asks for no template at all."""
     given = options.text("format")
@@ -76,7 +86,7 @@ def headers() -> "dict[str, str]":
     """
     if text := os.environ.get(_HEADERS_VARIABLE, ""):
         return _headers(text)
-    found = setting("HttpHeaders") or {}
+    found = _mapping("HttpHeaders")
     return {str(name): str(value) for name, value in found.items() if name != "User-Agent"}
 
 
@@ -103,8 +113,10 @@ def _headers(text: str) -> "dict[str, str]":
 
 def proxies(host: str, given: "dict[str, Any]") -> "dict[str, str]":
     """The variables of proxies for containers of the engine at `host`, but for those `given`."""
-    configured = setting("proxies") or {}
+    configured = _mapping("proxies")
     proxy = configured.get(host) or configured.get("default") or {}
+    if not isinstance(proxy, dict):
+        raise Failure(f"Error loading config file: {path()}: proxies has no object for {host}")
     found: dict[str, str] = {}
     for name, key in _PROXIES.items():
         if value := proxy.get(key):
