@@ -265,6 +265,18 @@ def test_mac_address(api: Raw, make: Any, version: str, warnings: list[str], mac
     assert shown["MacAddress"] == mac
 
 
+@pytest.mark.parametrize(("version", "below"), [("1.43", "rw"), ("1.44", "ro")])
+def test_read_only_binds_and_what_is_mounted_below(
+    make: Any, docker: Client, version: str, below: str
+) -> None:
+    # /dev/shm is a mount of its own.
+    make(version, host={"Binds": ["/dev:/m:ro"]})
+    docker("start", "it")
+    mounts = docker("exec", "it", "cat", "/proc/self/mountinfo").stdout.splitlines()
+    options = {words[4]: words[5].split(",")[0] for words in map(str.split, mounts)}
+    assert (options["/m"], options["/m/shm"]) == ("ro", below)
+
+
 def test_empty_port_bindings(api: Raw, make: Any, docker: Client) -> None:
     wanted = {
         OLD: ([{"HostIp": "", "HostPort": ""}], 0),

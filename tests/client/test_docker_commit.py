@@ -51,6 +51,32 @@ def test_diff_of_an_unchanged_running_container(docker: Client, image: str) -> N
 
 
 @pytest.mark.usefixtures("no_images")
+def test_a_new_working_directory_is_there_before_the_start(
+    docker: Client, image: str, tmp_path: Path
+) -> None:
+    docker("create", "--name", "it", "-w", "/made/here", image, "ls", "/made/here")
+    assert docker("diff", "it").stdout == "A /made\nA /made/here\n"
+    (tmp_path / "file").touch()
+    docker("cp", f"{tmp_path}/file", "it:/made/here/file")
+    with tarfile.open(fileobj=io.BytesIO(docker.raw("export", "it").stdout)) as exported:
+        made = exported.getmember("made/here")
+    assert (made.mode, made.uid, made.gid) == (0o755, 0, 0)
+    assert docker("start", "-a", "it").stdout == "file\n"
+    # As the image's own links lead.
+    docker("run", "--name", "linked", image, "ln", "-s", "/etc", "/way")
+    docker("commit", "linked", "made/linked:v1")
+    docker("create", "--rm", "--name", "inside", "-w", "/way/new", "made/linked:v1", "pwd")
+    assert docker("diff", "inside").stdout == "C /etc\nA /etc/new\n"
+    assert docker("start", "-a", "inside").stdout == "/etc/new\n"
+    # One that the image has is no change.
+    docker("create", "--name", "same", "-w", "/etc", image)
+    assert docker("diff", "same").stdout == ""
+    failed = docker("create", "--name", "failed", "-w", "/etc/passwd", image, check=False)
+    assert "Cannot mkdir: /etc/passwd is not a directory" in failed.stderr
+    assert docker("ps", "-aq", "-f", "name=failed").stdout == ""
+
+
+@pytest.mark.usefixtures("no_images")
 def test_commit(docker: Client, changed: str, image: str) -> None:
     flags = ["-a", "somebody", "-m", "by hand", "-c", "ENV A=b", "-c", 'CMD ["cat", "/made"]']
     identity = docker("commit", *flags, changed, "made/commit:v1").stdout.strip()

@@ -227,6 +227,8 @@ def test_volumes_from(docker: Client, image: str, volume: str, tmp_path: Path) -
     for wrong, message in (
         ("nobody", "No such container: nobody"),
         ("giver:xx", "invalid mode: xx"),
+        ("giver:nocopy", "invalid mode: nocopy"),
+        ("giver:ro,rslave", "invalid mode: ro,rslave"),
     ):
         failed = docker("run", "--rm", "--volumes-from", wrong, image, check=False)
         assert failed.returncode == 125

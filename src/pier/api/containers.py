@@ -10,7 +10,7 @@ from pier.api import answer_versions, websocket
 from pier.api.answers import empty_answer, json_answer
 from pier.api.body import convert, read_json
 from pier.api.call import Call
-from pier.api.create_versions import adapt_create
+from pier.api.create_versions import adapt_create, readonly_is_recursive
 from pier.api.hijack import give_stream, hijack
 from pier.api.router import Routes
 from pier.api.streaming import BINARY, send_bytes, send_result, send_values, stream_type
@@ -43,7 +43,10 @@ async def create(call: Call) -> web.StreamResponse:
     warnings = adapt_create(request, call.version)
     platform = call.text("platform") if call.version >= (1, 41) else ""
     response = await call.engine.containers.create(
-        request, name=call.text("name"), platform=platform
+        request,
+        name=call.text("name"),
+        platform=platform,
+        readonly_recursive=readonly_is_recursive(call.version),
     )
     response.Warnings += warnings
     answer = json_answer(response, 201)

@@ -59,12 +59,17 @@ def adapt_create(request: CreateRequest, version: Version) -> list[str]:
     ]
 
 
+def readonly_is_recursive(version: Version) -> bool:
+    """Whether `ro` of a bind means what is mounted below it as well, where nobody says so."""
+    return version >= (1, 44)
+
+
 def _adapt_mount(mount: Mount, version: Version) -> None:
     if version < (1, 45) and mount.VolumeOptions is not None and mount.VolumeOptions.Subpath:
         raise InvalidParameter("VolumeOptions.Subpath needs API v1.45 or newer")
     if version < (1, 48) and mount.Type == "image":
         raise InvalidParameter('Mount type "Image" needs API v1.48 or newer')
-    if version < (1, 44) and mount.Type == "bind":
+    if not readonly_is_recursive(version) and mount.Type == "bind":
         _adapt_bind(mount, version)
     if version >= (1, 42):
         _check_options(mount)

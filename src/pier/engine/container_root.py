@@ -173,7 +173,8 @@ class _MadeRoot:
                 mount_fd = mnt.open_tree(mnt.AT_FDCWD, mount.Source, flags)
             try:
                 if not mount.RW:
-                    mnt.mount_setattr(mount_fd, mnt.MOUNT_ATTR_RDONLY, recursive=True)
+                    recursive = mount.recursive and mount.readonly_recursive
+                    mnt.mount_setattr(mount_fd, mnt.MOUNT_ATTR_RDONLY, recursive=recursive)
                 directory = stat.S_ISDIR(os.fstat(mount_fd).st_mode)
                 root.attach(mount_fd, mount.Destination, directory=directory)
             finally:

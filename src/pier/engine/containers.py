@@ -91,9 +91,20 @@ class Containers:
 
     # Making and looking
 
-    async def create(self, request: CreateRequest, *, name: str, platform: str) -> CreateResponse:
-        """Make a container. Raises NotFound (image), InvalidParameter, Conflict, Unsupported."""
-        return await create_container(self._services, request, name=name, platform=platform)
+    async def create(
+        self, request: CreateRequest, *, name: str, platform: str, readonly_recursive: bool = True
+    ) -> CreateResponse:
+        """Make a container. Raises NotFound (image), InvalidParameter, Conflict, Unsupported.
+
+        `readonly_recursive` is whether a read-only bind of `Binds` is so below its own mount too.
+        """
+        return await create_container(
+            self._services,
+            request,
+            name=name,
+            platform=platform,
+            readonly_recursive=readonly_recursive,
+        )
 
     async def list(
         self,

@@ -10,6 +10,7 @@ from pier.engine.own_options import is_traced
 from pier.engine.services import Services
 from pier.engine.settle import image_mount_warnings, settle
 from pier.engine.validate import validate_create
+from pier.engine.working_directory import make_working_directory
 from pier.errors import InvalidParameter, NotFound
 from pier.images.image import Image
 from pier.model.api_containers import CreateResponse
@@ -28,7 +29,12 @@ _INHERITED_KEYS = ("ExposedPorts", "Labels", "Volumes")
 
 
 async def create_container(
-    services: Services, request: CreateRequest, *, name: str, platform: str
+    services: Services,
+    request: CreateRequest,
+    *,
+    name: str,
+    platform: str,
+    readonly_recursive: bool,
 ) -> CreateResponse:
     """Make a container, durably. Raises NotFound, InvalidParameter, Conflict, Unsupported."""
     store = services.store
@@ -51,12 +57,15 @@ async def create_container(
     record = _record(request, image, name)
     settle_links(request.HostConfig, name, store)
     record.networks = attachments(request, services.networks.store)
-    record.mounts = await settle(services, request, image, record.Id)
+    record.mounts = await settle(
+        services, request, image, record.Id, readonly_recursive=readonly_recursive
+    )
     try:
-        if record.mounts:
-            _check_again(services, request, record)
         services.directories.make(record.Id, size=size)
         try:
+            waited = await make_working_directory(services, record, image)
+            if waited or record.mounts:
+                _check_again(services, request, record)
             store.add(record)
         except BaseException:
             services.directories.discard(record.Id)
@@ -81,7 +90,7 @@ def layer_size(services: Services, host: HostConfig) -> int:
 
 
 def _check_again(services: Services, request: CreateRequest, record: ContainerRecord) -> None:
-    """While volumes were filled, the name may have been taken and the image removed."""
+    """While volumes were filled and directories made, the name may have been taken and the image removed."""
     services.store.reserve_name(record.Name)
     if record.Image not in services.images:
         raise NotFound(f"No such image: {request.Image}")

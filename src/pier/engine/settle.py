@@ -17,7 +17,7 @@ from pier.engine.user_mounts import (
     parse_all,
     parse_volume_path,
     settle_propagation,
-    valid_mode,
+    valid_inherited_mode,
 )
 from pier.errors import InvalidParameter, NotFound
 from pier.images.image import Image
@@ -28,9 +28,16 @@ from pier.storage.stacked import open_stacked
 
 
 async def settle(
-    services: Services, request: CreateRequest, image: Image, container_id: str
+    services: Services,
+    request: CreateRequest,
+    image: Image,
+    container_id: str,
+    *,
+    readonly_recursive: bool,
 ) -> list[MountRecord]:
     """Return the container's mounts, those nearer to the root first; its volumes exist and are its.
+
+    `readonly_recursive` is what `ro` means in `Binds`, which have no word for it.
 
     On failure its new anonymous volumes are gone again; named ones stay, as with dockerd. Raises
     NotFound, InvalidParameter, Conflict, Internal.
@@ -39,7 +46,7 @@ async def settle(
     if not (declared or host.VolumesFrom or host.Binds or host.Mounts or host.Tmpfs):
         return []
     mounts = {mount.Destination: mount for mount in _inherited(services, host)}
-    mounts |= {mount.Destination: mount for mount in _wanted(services, host)}
+    mounts |= {mount.Destination: mount for mount in _wanted(services, host, readonly_recursive)}
     for path in declared:
         mount = parse_volume_path(path)
         if mount.Destination not in mounts:
@@ -65,8 +72,8 @@ async def settle(
     return in_order([*mounts.values()])
 
 
-def _wanted(services: Services, host: HostConfig) -> list[MountRecord]:
-    found = parse_all(host)
+def _wanted(services: Services, host: HostConfig, readonly_recursive: bool) -> list[MountRecord]:
+    found = parse_all(host, readonly_recursive=readonly_recursive)
     for mount in found:
         settle_propagation(mount, services.settings.data_root)
     return found
@@ -84,7 +91,7 @@ def _inherited(services: Services, host: HostConfig) -> list[MountRecord]:
         ref, _, mode = entry.partition(":")
         if not ref:
             raise InvalidParameter("volumes-from specification cannot be an empty string")
-        if not valid_mode(mode):
+        if not valid_inherited_mode(mode):
             raise InvalidParameter(f"invalid mode: {mode}")
         try:
             giver = services.store.get(ref)

@@ -22,6 +22,7 @@ _MODES = (
     frozenset(("idmap",)),
     frozenset(("cow",)),
 )
+_NOT_INHERITED = PROPAGATIONS | {"nocopy", "idmap", "cow"}
 _ALL_MODES = frozenset().union(*_MODES)
 # Options of a tmpfs that undo each other: the last of a group counts.
 _TMPFS_FLAGS = {
@@ -49,15 +50,19 @@ MAX_COW_SOURCE = 250
 """fsconfig(2) takes 255 bytes a value."""
 
 
-def parse_all(host: HostConfig, *, check_sources: bool = False) -> list[MountRecord]:
+def parse_all(
+    host: HostConfig, *, check_sources: bool = False, readonly_recursive: bool = True
+) -> list[MountRecord]:
     """Return all mounts, volumes and images as they were named, those nearer to the root first.
 
-    With `check_sources`, the source of a bind in `Mounts` must exist. Raises InvalidParameter in
+    `readonly_recursive` is what `ro` means in `Binds`. With `check_sources`, the source of a bind in `Mounts` must exist. Raises InvalidParameter in
     dockerd's words.
     """
     if not (host.Binds or host.Mounts or host.Tmpfs):
         return []
     found = [parse_bind(raw) for raw in host.Binds or ()]
+    for bind in found:
+        bind.readonly_recursive = readonly_recursive
     for entry in host.Mounts:
         found.append(parse_mount(entry))
         if check_sources:
@@ -350,6 +355,11 @@ def valid_mode(mode: str) -> bool:
     return _ALL_MODES.issuperset(words) and all(
         sum(word in kind for word in words) <= 1 for kind in _MODES
     )
+
+
+def valid_inherited_mode(mode: str) -> bool:
+    """Whether `--volumes-from` takes it: only what may differ from the giver's own mount."""
+    return valid_mode(mode) and _NOT_INHERITED.isdisjoint(mode.split(","))
 
 
 def _invalid(raw: str) -> InvalidParameter:

@@ -34,7 +34,7 @@ def open_overlay(
             return open_tree(AT_FDCWD, upper, OPEN_TREE_CLONE)
         options = [*OPTIONS]
         if volatile:
-            _forget_volatile(work)
+            forget_volatile(work)
             options.append(("volatile", None))
         places: list[tuple[str, str | None]] = [("upperdir", upper), ("workdir", work)]
         layers: list[tuple[str, str | None]] = [("lowerdir+", layer) for layer in lower]
@@ -82,7 +82,7 @@ def mount_overlay(
             fds.append(fd)
             names.append(f"/proc/self/fd/{fd}")
         if volatile:
-            _forget_volatile(os.path.join(base, work))
+            forget_volatile(os.path.join(base, work))
         layers = ":".join(names[:-2])
         data = f"lowerdir={layers},upperdir={names[-2]},workdir={names[-1]}"
         data += "".join(f",{key}={value}" for key, value in OPTIONS)
@@ -100,7 +100,7 @@ def lacks_lowerdir_plus(exc: OSError) -> bool:
     return exc.errno == errno.EINVAL
 
 
-def _forget_volatile(work: str) -> None:
+def forget_volatile(work: str) -> None:
     """Remove the mark that a volatile mount leaves, which forbids using the layer again.
 
     The mark guards against a layer that a power cut left half written. After one, containers that
