@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from busybox_image import docker_archive, layer_tar, root_tar
 from engine_process import Client
 
 
@@ -81,3 +82,26 @@ def test_size(docker: Client) -> None:
     docker("exec", "running", "sh", "-c", "head -c 3000000 /dev/zero >/big")
     shown = docker("ps", "-s", "--format", "{{.Size}}").stdout
     assert re.fullmatch(r"3(\.\d+)?MB \(virtual [\d.]+MB\)\n", shown)
+
+
+@pytest.mark.usefixtures("three")
+def test_ancestors_are_what_images_were_made_from(docker: Client, image: str) -> None:
+    """The same layers alone make no ancestor."""
+    docker("commit", "ended", "made/child")
+    docker("create", "--name", "from-child", "made/child")
+    docker("commit", "from-child", "made/grandchild")
+    docker("create", "--name", "from-grandchild", "made/grandchild")
+    twin = docker_archive("made/twin:latest", [root_tar(), layer_tar({"file": b"x"})])
+    docker.raw("load", stdin=twin)
+    docker("create", "--name", "from-twin", "made/twin", "true")
+    try:
+        for ancestor, expected in (
+            (image, ["from-grandchild", "from-child", "created", "running", "ended"]),
+            ("made/child", ["from-grandchild", "from-child"]),
+            ("made/twin", ["from-twin"]),
+        ):
+            found = docker("ps", "-a", "-f", f"ancestor={ancestor}", "--format", "{{.Names}}")
+            assert found.stdout.split() == expected
+    finally:
+        docker("rm", "from-child", "from-grandchild", "from-twin")
+        docker("rmi", "made/grandchild", "made/child", "made/twin")

@@ -1,5 +1,6 @@
 """GET /containers/json: which containers are wanted, and a row for each."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class Selection:
                     and state.ExitCode in self.exit_codes
                 )
             )
-            and (self.ancestors is None or not self.ancestors.isdisjoint(_lineage(record)))
+            and (self.ancestors is None or record.Image in self.ancestors)
             and filters.exact("health", _health(record))
             and not filters.flag("is-task", default=False)
             and _matches_network(filters, record)
@@ -183,22 +184,15 @@ def _exit_code(value: str) -> int:
 
 
 def _ancestors(refs: tuple[str, ...], images: ImageStore) -> frozenset[str]:
-    """The IDs and top layers of the images named; names that mean no image match nothing."""
-    found: set[str] = set()
+    """The images named and all that were made from them; names that mean no image match nothing.
+
+    What an image was made from is what a build or commit recorded: sharing layers makes none.
+    """
+    named = []
     for ref in refs:
-        try:
-            image = images.get(ref)
-        except PierError:
-            continue
-        found.add(image.id)
-        if image.chain_ids:
-            found.add(image.chain_ids[-1])
-    return frozenset(found)
-
-
-def _lineage(record: ContainerRecord) -> list[str]:
-    """The image and all its layers: an image is an ancestor when its top layer is among them."""
-    return [record.Image, *record.layers]
+        with contextlib.suppress(PierError):
+            named.append(images.get(ref).id)
+    return images.descendants(named)
 
 
 def _summary_health(record: ContainerRecord) -> SummaryHealth:

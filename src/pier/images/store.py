@@ -149,6 +149,20 @@ class ImageStore:
         """Return the images that were built on this one."""
         return [image for image in self.all() if image.parent == image_id]
 
+    def descendants(self, image_ids: Iterable[str]) -> frozenset[str]:
+        """Return these images and all that were built on them, or on what was built on them."""
+        children: dict[str, list[str]] = {}
+        for image in self.all():
+            children.setdefault(image.parent, []).append(image.id)
+        found: set[str] = set()
+        ahead = [*image_ids]
+        while ahead:
+            image_id = ahead.pop()
+            if image_id not in found:
+                found.add(image_id)
+                ahead += children.get(image_id, ())
+        return frozenset(found)
+
     def tag(self, ref: str, repo: str, tag: str) -> tuple[Image, Reference]:
         """Give an image a further name, taking it from the image that had it.
 
