@@ -247,6 +247,32 @@ def test_published_ports(pierd: EngineProcess, docker: Client, image: str) -> No
     assert says(here, "127.0.0.1", 8080) == "web"
 
 
+def test_ports_come_and_go_with_the_way_in(
+    pierd: EngineProcess, docker: Client, image: str
+) -> None:
+    """A container on internal networks alone publishes nothing, until it is on another one."""
+    network(docker, "--internal", "closed")
+    network(docker, "red")
+    background(docker, image, "web", "--network", "closed", "-p", "8083:80", serves=True)
+    assert docker("port", "web").stdout == ""
+    docker("network", "connect", "red", "web")
+    assert docker("port", "web", "80").stdout.splitlines()[0] == "0.0.0.0:8083"
+    assert says(pierd.in_network, "127.0.0.1", 8083) == "web"
+    assert docker("exec", "web", "nc", "-w", "2", address(docker, "web", "red"), "80").stdout
+    docker("network", "disconnect", "red", "web")
+    assert docker("port", "web").stdout == ""
+    assert says(pierd.in_network, "127.0.0.1", 8083) == ""
+    background(docker, image, "other", "-p", "8083:80", serves=True)
+    message = refused(docker, "network", "connect", "red", "web")
+    assert "Bind for 0.0.0.0:8083 failed: port is already allocated" in message
+    assert list(inspect(docker, "web")["NetworkSettings"]["Networks"]) == ["closed"]
+    assert "eth1" not in docker("exec", "web", "ip", "link").stdout
+    assert says(pierd.in_network, "127.0.0.1", 8083) == "other"
+    docker("rm", "-f", "other")
+    docker("network", "connect", "red", "web")
+    assert says(pierd.in_network, "127.0.0.1", 8083) == "web"
+
+
 def test_ports_that_others_have(pierd: EngineProcess, docker: Client, image: str) -> None:
     code = "import socket; s = socket.create_server(('', 8090)); print(flush=True); input()"
     with subprocess.Popen(

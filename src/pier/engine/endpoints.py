@@ -259,13 +259,19 @@ class Endpoints:
             self._guard(plug, record)
             self._shape(plug, record)
             self._reroute(plug, record)
+            self._follow(plug, record)
             self._serve_names(plug, record)
         except (OSError, PierError) as exc:
-            if attachment.settings.EndpointID:
-                self.pools.free(attachment)
             del record.networks[name]
-            with contextlib.suppress(PierError):
+            if attachment.settings.EndpointID:
+                with contextlib.suppress(OSError):
+                    self._pull_out(plug, attachment, name)
+                self.pools.free(attachment)
+            with contextlib.suppress(OSError, PierError):
                 self._egress.hold(record)
+                self._guard(plug, record)
+                self._reroute(plug, record)
+                self._follow(plug, record)
             if isinstance(exc, PierError):
                 raise
             raise Internal(str(exc)) from exc
@@ -283,11 +289,7 @@ class Endpoints:
         self._tell_of(record, attachment, name, "disconnect")
         try:
             if plug is not None:
-                network = self._networks.find(name)
-                if network is not None and not network.is_bridged:
-                    self._parents.detach(plug.netns_fd, attachment.interface)
-                else:
-                    self._bridges.detach(veth_name(attachment.settings.EndpointID))
+                self._pull_out(plug, attachment, name)
         except OSError as exc:
             raise Internal(str(exc)) from exc
         finally:
@@ -296,7 +298,7 @@ class Endpoints:
             if plug is not None:
                 self._guard(plug, record)
                 self._egress.hold(record)
-                self._publishing.republish(plug, record)
+                self._follow(plug, record)
                 with contextlib.suppress(OSError):
                     self._reroute(plug, record)
 
@@ -387,6 +389,14 @@ class Endpoints:
             inside = replace(inside, gateways=("%",))
         self._parents.attach(network, plug.netns_fd, inside)
 
+    def _pull_out(self, plug: Plug, attachment: Attachment, name: str) -> None:
+        """Take an endpoint's link away. Raises OSError."""
+        network = self._networks.find(name)
+        if network is not None and not network.is_bridged:
+            self._parents.detach(plug.netns_fd, attachment.interface)
+        else:
+            self._bridges.detach(veth_name(attachment.settings.EndpointID))
+
     def _repair(
         self, plug: Plug, network: NetworkRecord, attachment: Attachment, record: ContainerRecord
     ) -> None:
@@ -432,6 +442,16 @@ class Endpoints:
         if plug is None:
             return
         self._publishing.change(record, plug)
+        self._set_hairpins(plug, record)
+
+    def _follow(self, plug: Plug, record: ContainerRecord) -> None:
+        """Let published ports lead to where the container is now. Raises Internal."""
+        before = bool(plug.publications)
+        self._publishing.follow(record, plug)
+        if bool(plug.publications) != before:
+            self._set_hairpins(plug, record)
+
+    def _set_hairpins(self, plug: Plug, record: ContainerRecord) -> None:
         for name, attachment in record.networks.items():
             network = self._networks.find(name)
             if network is not None and network.is_bridged:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pier.engine.endpoint_settings import exposed, gateway_attachment, ports_shown
 from pier.engine.plug import Plug
 from pier.errors import Conflict, Internal
-from pier.model.container import ContainerRecord, PortBinding
+from pier.model.container import Attachment, ContainerRecord, PortBinding
 from pier.model.network import NetworkRecord
 from pier.network.bridges import Bridges
 from pier.network.firewall import Firewall
@@ -51,15 +51,11 @@ class Publishing:
         if not (host.PortBindings or host.PublishAllPorts):
             record.ports = dict.fromkeys(exposed(record)) if self._links(record) else {}
             return
-        main = gateway_attachment(record, self._networks, 4) or gateway_attachment(
-            record, self._networks, 6
-        )
-        network = self._networks.get(main[0]) if main is not None else None
-        if main is None or network is None or not network.is_bridged:
+        attachment = self._way_in(record)
+        if attachment is None:
             # As Docker: an internal network has no way in, others are not led through the host.
-            record.ports = dict.fromkeys(exposed(record)) if main is not None else {}
+            record.ports = dict.fromkeys(exposed(record)) if self._leads_out(record) else {}
             return
-        attachment = main[1]
         wanted, routed = self._wanted(record)
         try:
             plug.held = [*self.ports.hold(wanted), *routed]
@@ -91,10 +87,7 @@ class Publishing:
 
         Ports that stay are not let go of for a moment. Raises Internal, nothing changed then.
         """
-        main = gateway_attachment(record, self._networks, 4)
-        main = main or gateway_attachment(record, self._networks, 6)
-        network = self._networks.get(main[0]) if main is not None else None
-        if main is None or network is None or not network.is_bridged:
+        if self._way_in(record) is None:
             raise Conflict(f"container {record.Id} has no network that ports can be published on")
         wanted, routed = self._wanted(record)
         kept: list[Held] = []
@@ -142,8 +135,24 @@ class Publishing:
                 bound.append(replace(each, hosts=hosts))
         return bound, routed
 
+    def follow(self, record: ContainerRecord, plug: Plug) -> None:
+        """After a change of networks: lead the ports to where the container is now.
+
+        Without any way in they are given back, and taken once there is one. Raises Internal.
+        """
+        if self._way_in(record) is None:
+            gone, plug.held = plug.held, []
+            self.republish(plug, record)
+            self.ports.release(gone)
+            self.take(record, plug)  # which says that there are none
+        elif plug.held:
+            self.republish(plug, record)
+        else:
+            self.take(record, plug)
+            self._firewall.publish(plug.publications)
+            self.relay(plug, record)
+
     def republish(self, plug: Plug, record: ContainerRecord) -> None:
-        """After a change of networks: lead the ports to where the container is now."""
         wanted = self.publications(record, plug)
         gone = [each for each in plug.publications if each not in wanted]
         new = [each for each in wanted if each not in plug.publications]
@@ -189,8 +198,7 @@ class Publishing:
         plug.relays = []
         if not self._relays:
             return
-        main = gateway_attachment(record, self._networks, 4)
-        main = main or gateway_attachment(record, self._networks, 6)
+        main = self._leads_out(record)
         if main is None:
             return
         settings = main[1].settings
@@ -199,6 +207,17 @@ class Publishing:
             if held.sock is not None and held.protocol != "sctp":
                 target = (address, held.port)
                 plug.relays.append(Relay(held.sock, held.protocol, target, self._tasks))
+
+    def _way_in(self, record: ContainerRecord) -> Attachment | None:
+        """The place that published ports lead to, None where there is none."""
+        main = self._leads_out(record)
+        if main is None or not self._networks.get(main[0]).is_bridged:
+            return None
+        return main[1]
+
+    def _leads_out(self, record: ContainerRecord) -> tuple[str, Attachment] | None:
+        main = gateway_attachment(record, self._networks, 4)
+        return main or gateway_attachment(record, self._networks, 6)
 
     def _hosts(self, network: NetworkRecord) -> tuple[str, ...]:
         own = self._bridges.options(network).host_binding
