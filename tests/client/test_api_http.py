@@ -12,6 +12,7 @@ import docker
 import pytest
 
 from busybox_image import docker_archive, layer_tar
+from engine_process import wait_until
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 
@@ -341,6 +342,36 @@ def test_a_quiet_load_is_over_when_its_head_arrives(engine, docker):
     assert connection.getresponse().status == 200
     connection.close()
     docker("rmi", "made/quiet:1")
+
+
+def test_execs_go_with_their_container(api, image):
+    container = api.create(image, "sleep", "99")
+    assert api("POST", f"/containers/{container}/start")[0] == 204
+
+    def make():
+        return api("POST", f"/containers/{container}/exec", {"Cmd": ["true"]})[2]["Id"]
+
+    def start(exec_id):
+        status, _, body = api("POST", f"/exec/{exec_id}/start", {"Detach": True})
+        return status, body["message"] if body else ""
+
+    ran, waiting = make(), make()
+    assert start(ran)[0] == 200
+    wait_until(lambda: not api("GET", f"/exec/{ran}/json")[2]["Running"], "the exec ends")
+    assert start(ran) == (409, f"exec command {ran} has already run")
+    status, _, body = api("POST", f"/exec/{ran}/resize?h=1&w=1")
+    assert (status, body) == (
+        404,
+        {"message": f"NotFound: process does not exist {ran}: not found"},
+    )
+    assert api("POST", f"/containers/{container}/kill")[0] == 204
+    assert api("POST", f"/containers/{container}/wait")[0] == 200
+    assert api("GET", f"/exec/{ran}/json")[0] == 200
+    assert start(ran) == (409, f"container {container} is not running")
+    assert start(waiting) == (404, f"No such exec instance: {waiting}")
+    assert api("DELETE", f"/containers/{container}?force=1")[0] == 204
+    assert api("GET", f"/exec/{ran}/json")[0] == 404
+    assert start(ran) == (404, f"No such container: {ran}")
 
 
 def test_an_exec_is_not_resized_after_its_container(api, image):

@@ -104,12 +104,11 @@ class Execs:
         The terminal was decided at its creation, as with dockerd, and `tty` says only whether the
         client reads a raw stream or frames; `console_size` is the terminal's first size.
         """
-        found = self._get(exec_id)
+        found = self._get_alive(exec_id)
         if found.status == "ended":
-            raise Conflict(f"exec command {exec_id} has already run")
+            raise Conflict(f"exec command {found.id} has already run")
         if found.status != "created":
-            raise Conflict(f"exec command {exec_id} is already running")
-        _check_running(found.container, found.container.id)
+            raise Conflict(f"exec command {found.id} is already running")
         if console_size is not None:
             found.request = replace(found.request, ConsoleSize=console_size)
         return ExecStart(self, found, tty)
@@ -121,6 +120,8 @@ class Execs:
         exit code, since every event from before the answer was delivered by then.
         """
         found = self._get(exec_id)
+        if found.container.is_removed:
+            raise NotFound(f"No such exec instance: {exec_id}")
         if found.status in ("starting", "running") and found.run.keeper is not None:
             with contextlib.suppress(PierError):
                 await found.run.keeper.state()
@@ -146,16 +147,18 @@ class Execs:
         )
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Set the size of an exec's terminal, once it has started. Raises NotFound, Conflict when the
-        container is over, InvalidParameter when it did not start, Internal when it does not within 10 s.
+        """Set the size of an exec's terminal, once it has started. Raises NotFound, also when it
+        has ended, Conflict when the container is over, InvalidParameter when it did not start, Internal
+        when it does not within 10 s.
         """
-        found = self._get(exec_id)
-        _check_running(found.container, found.container.id)
+        found = self._get_alive(exec_id)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await found.settled.wait()
         except TimeoutError:
             raise Internal("timeout waiting for exec session ready") from None
+        if found.status == "ended" and found.pid:
+            raise NotFound(f"NotFound: process does not exist {exec_id}: not found")
         if found.status != "running" or found.run.keeper is None:
             raise InvalidParameter("exec process is not started")
         await found.run.keeper.resize(height, width, exec_id)
@@ -329,6 +332,14 @@ class Execs:
             found = self._execs[matching[0]] if len(matching) == 1 else None
         if found is None:
             raise NotFound(f"No such exec instance: {exec_id}")
+        return found
+
+    def _get_alive(self, exec_id: str) -> Exec:
+        """Find an exec whose container runs. Raises NotFound, Conflict."""
+        found = self._get(exec_id)
+        if found.container.is_removed:
+            raise NotFound(f"No such container: {exec_id}")
+        _check_running(found.container, found.container.id)
         return found
 
     def _tell(self, made: Exec, action: str, **more: str) -> None:
