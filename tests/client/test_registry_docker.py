@@ -1,5 +1,6 @@
 """Pull, push and login with real clients against Debian's docker-registry."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -72,18 +73,21 @@ def test_push_and_pull(docker: Client, registry: str, app: str):
 
 
 def test_what_a_push_compressed_is_kept(docker: Client, engine: EngineProcess, registry: str):
-    """The plain tar gives way to what went out, and the next registry gets the same bytes."""
+    """A plain tar has no file; what went out of it has, and the next registry gets the same bytes."""
     layer = layer_tar({"c": b"kept" * 100_000})
     plain = hashlib.sha256(layer).hexdigest()
     docker.raw("load", stdin=docker_archive("pier-test/kept:1", [layer]))
     blobs = Path(engine.data_root, "blobs", "sha256")
-    assert (blobs / plain).exists()
+    assert not (blobs / plain).exists()
+    there = {path.name for path in blobs.iterdir()}
     before = image_id(docker, "pier-test/kept:1")
     names = [f"{registry}/kept/one:1", f"{registry}/kept/two:1"]
     for name in names:
         docker("tag", "pier-test/kept:1", name)
     first = docker("push", names[0]).stdout
-    wait_until(lambda: not (blobs / plain).exists(), "the plain tar gives way")
+    wait_until(lambda: {path.name for path in blobs.iterdir()} > there, "it is kept")
+    (kept,) = {path.name for path in blobs.iterdir()} - there
+    assert gzip.decompress((blobs / kept).read_bytes()) == layer
     assert first.splitlines()[-1] == docker("push", names[1]).stdout.splitlines()[-1]
     saved = docker.raw("save", "pier-test/kept:1").stdout
     for name in (*names, "pier-test/kept:1"):
@@ -92,6 +96,21 @@ def test_what_a_push_compressed_is_kept(docker: Client, engine: EngineProcess, r
     assert image_id(docker, "pier-test/kept:1") == before
     assert image_id(docker, docker("pull", "-q", names[1]).stdout.strip()) == before
     docker("rmi", "-f", before)
+
+
+def test_a_damaged_layer_is_not_pushed(docker: Client, engine: EngineProcess, registry: str):
+    layer = layer_tar({"hurt": b"2" * 100_000})
+    name = f"{registry}/hurt/app:1"
+    docker.raw("load", stdin=docker_archive(name, [layer]))
+    chain = hashlib.sha256(layer).hexdigest()
+    Path(engine.data_root, "layers", chain, "diff", "hurt").write_bytes(b"3" * 100_000)
+    done = docker("push", name, check=False)
+    assert done.returncode != 0
+    assert (
+        f"content sha256:{chain} cannot be assembled: hurt of its layer was changed" in done.stderr
+    )
+    assert docker("pull", name, check=False).returncode != 0
+    docker("rmi", name)
 
 
 def test_all_tags(docker: Client, registry: str, image: str):

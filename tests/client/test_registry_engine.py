@@ -1,5 +1,6 @@
 """pierd --registry-listen: the engine's images, pulled by others straight out of its store."""
 
+import http.client
 import json
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from busybox_image import docker_archive, root_tar
+from busybox_image import docker_archive, layer_tar, root_tar
 from engine_process import EngineProcess
 from registry_process import Served, digest_of
 
@@ -57,6 +58,64 @@ def test_manifest_and_blobs(registry: Served, serving: EngineProcess) -> None:
         assert digest_of(blob.body) == part["digest"]
         assert len(blob.body) == part["size"]
     assert registry.get(f"/v2/none/blobs/{image['Id']}").status == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("0-0", 0, 0),
+        ("0-", 0, -1),
+        ("700-", 700, -1),
+        ("-700", -700, -1),
+        ("1000-300000", 1000, 300_000),
+        ("5000-999999999", 5000, -1),
+        ("500-0", None, None),
+        ("999999999-", None, None),
+    ],
+)
+def test_range_of_a_layer_without_a_file(
+    registry: Served, asked: str, first: int | None, last: int | None
+) -> None:
+    """A loaded layer is assembled of its files."""
+    (layer,) = registry.get("/v2/team/app/manifests/v1").json["layers"]
+    path, size = f"/v2/team/app/blobs/{layer['digest']}", layer["size"]
+    whole = registry.get(path)
+    assert (whole.status, whole.headers["Accept-Ranges"]) == (200, "bytes")
+    assert whole.headers["Content-Length"] == str(size)
+    answer = registry.get(path, Range=f"bytes={asked}")
+    if first is None or last is None:
+        assert (answer.status, answer.headers["Content-Range"]) == (416, f"bytes */{size}")
+        return
+    first, last = first % size, last % size
+    assert answer.body == whole.body[first : last + 1]
+    assert answer.headers["Content-Length"] == str(last - first + 1)
+    assert answer.status == (200 if last - first + 1 == size else 206)
+    if answer.status == 206:
+        assert answer.headers["Content-Range"] == f"bytes {first}-{last}/{size}"
+
+
+def test_conditions_of_a_layer_without_a_file(registry: Served) -> None:
+    (layer,) = registry.get("/v2/team/app/manifests/v1").json["layers"]
+    path = f"/v2/team/app/blobs/{layer['digest']}"
+    head = registry.request("HEAD", path)
+    assert (head.status, head.headers["Content-Length"]) == (200, str(layer["size"]))
+    tag = head.headers["ETag"]
+    assert registry.get(path, **{"If-None-Match": tag}).status == 304
+    asked = {"Range": "bytes=5-9"}
+    assert registry.get(path, **asked, **{"If-Range": tag}).status == 206
+    assert registry.get(path, **asked, **{"If-Range": '"other"'}).status == 200
+
+
+def test_a_damaged_layer_breaks_off(registry: Served, serving: EngineProcess) -> None:
+    tar = layer_tar({"whole": b"1" * 100, "hurt": b"2" * 100})
+    serving.docker.raw("load", stdin=docker_archive("hurt/app:v1", [tar]))
+    Path(serving.data_root, "layers", digest_of(tar)[7:], "diff", "hurt").write_bytes(b"3" * 100)
+    try:
+        with pytest.raises(http.client.IncompleteRead):
+            registry.get(f"/v2/hurt/app/blobs/{digest_of(tar)}")
+        assert "hurt of its layer was changed" in serving.log_tail()
+    finally:
+        serving.docker("rmi", "hurt/app:v1")
 
 
 def test_nothing_can_be_pushed(registry: Served) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import peers
 import pytest
 
-from busybox_image import docker_archive, root_tar
+from busybox_image import docker_archive, layer_tar, root_tar
 from engine_process import EngineProcess, wait_until
 from registry_process import (
     OCI_MANIFEST,
@@ -226,3 +226,17 @@ def test_push_survives_a_restart(serving: EngineProcess, registry: Served) -> No
     for expected in (data, child):
         got = registry.get(f"/v2/team/kept/manifests/{digest_of(expected)}")
         assert got.body == expected
+
+
+def test_mount_of_a_layer_without_a_file(registry: Served, serving: EngineProcess) -> None:
+    """A layer that was loaded is assembled of its files: a repository gets bytes of its own.
+
+    The last test here: no manifest names it, so it is not forgotten at once.
+    """
+    tar = layer_tar({"mounted": b"here" * 1000})
+    digest = digest_of(tar)
+    serving.docker.raw("load", stdin=docker_archive("mount/from:1", [tar]))
+    query = {"mount": digest, "from": "mount/from"}
+    assert registry.request("POST", "/v2/mount/to/blobs/uploads/", query).status == 201
+    serving.docker("rmi", "mount/from:1")
+    assert registry.get(f"/v2/mount/to/blobs/{digest}").body == tar

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -9,7 +10,7 @@ from test_image_load import HOST, ONE, OTHER, TWO, Layout, put
 from test_image_store import Images
 
 from busybox_image import docker_archive
-from pier.errors import NotFound
+from pier.errors import Internal, NotFound
 from pier.images.load import load
 from pier.images.save import start_saving
 from pier.model.digest import digest_of
@@ -137,6 +138,30 @@ def test_all_platforms_of_an_index(images, other):
     assert len(files(alone)) == 3 + 4
     with pytest.raises(NotFound, match="does not match the specified platform"):
         save(images, "multi:v1", platforms=[parse_platform("linux/riscv64")])
+
+
+def test_damage_is_told_and_not_saved(images):
+    put(images, docker_archive("a:v1", [ONE, TWO]))
+    chain = images.store.get("a:v1").chain_ids[1]
+    with open(f"{images.diff(chain)}/two", "wb") as file:
+        file.write(b"3")
+    with pytest.raises(Internal, match=f"{digest_of(TWO)} cannot be assembled: two of its layer"):
+        save(images, "a:v1")
+
+
+def test_older_data_roots_are_saved_as_they_are(images, other):
+    """Where a plain tar has a file, and its layer no recipe."""
+    put(images, docker_archive("a:v1", [ONE]))
+    before = save(images, "a:v1")
+    layer = images.layers.get(images.store.get("a:v1").chain_ids[0])
+    os.unlink(f"{os.path.dirname(images.diff(layer.chain_id))}/recipe")
+    with open(images.blobs.path(layer.blob), "wb") as file:
+        file.write(ONE)
+    images.restart()
+    assert images.blobs.has_file(layer.blob)
+    assert save(images, "a:v1") == before
+    images.remove("a:v1")
+    assert images.files() == (0, 0)
 
 
 def test_image_that_is_removed_meanwhile_is_saved_whole(images, other):

@@ -1,6 +1,7 @@
 """Looking images up, naming them, removing them by Docker's rules, keeping what is in use."""
 
 import gzip
+import io
 import json
 import os
 import re
@@ -10,13 +11,16 @@ import pytest
 from test_layers import Storage, layer_tar
 
 from pier.errors import Conflict, InvalidParameter, NotFound
+from pier.images.intake import Intake, LayerSource
 from pier.images.removal import ContainerUse
 from pier.images.store import ImageStore
 from pier.images.views import summaries
+from pier.model.digest import digest_of
 from pier.model.filters import Filters
 from pier.model.oci import OCI_LAYER
 from pier.model.platform import Platform
 from pier.model.reference import parse_reference
+from pier.storage.layers import Layer
 
 
 class Images(Storage):
@@ -242,6 +246,82 @@ def test_pinned_content_survives_a_removal(images):
     assert images.files() == (0, 0)
 
 
+def load_plain(images, name, *tars, config=None, manifest=False):
+    """Take an image of plain tars in as an intake does; with a manifest that names them."""
+    diff_ids = [digest_of(tar) for tar in tars]
+    described = {"rootfs": {"type": "layers", "diff_ids": diff_ids}, "config": config or {}}
+    parts = [{"mediaType": OCI_LAYER, "digest": d, "size": 1} for d in diff_ids]
+    with Intake(images.store) as intake:
+        blobs = [intake.add([tar]) for tar in tars]
+        digest = intake.add([json.dumps(described).encode()])
+        named = {"schemaVersion": 2, "config": {"digest": digest, "size": 1}, "layers": parts}
+        kept = intake.add([json.dumps(named).encode()]) if manifest else None
+        sources = [LayerSource(blob) for blob in blobs]
+        references = [parse_reference(name)]
+        return intake.register(digest, sources, references=references, manifest=kept)
+
+
+def test_an_unused_layer_stays_while_its_tar_is_read(images):
+    tar = layer_tar(file=b"content")
+    image = load_plain(images, "a:latest", tar)
+    with images.store.pinned() as pins:
+        pins.add(digest_of(tar))
+        images.remove("a")
+        assert images.store.count() == 0
+        assert images.blobs.read(digest_of(tar)) == tar
+    assert images.store.collect(in_use=[])[0].chain_id == image.chain_ids[0]
+    assert images.files() == (0, 0)
+
+
+def test_a_layer_stays_while_a_manifest_names_its_tar(images):
+    """The other image has the same layer compressed: only of the one that goes it is a tar."""
+    tar = layer_tar(file=b"content")
+    load_plain(images, "a:latest", tar)
+    (layer,) = images.layers.all()
+    other = images.make("b:latest", content=b"content")
+    described = {
+        "schemaVersion": 2,
+        "config": {"digest": other.id, "size": 1},
+        "layers": [{"digest": layer.blob, "size": 1}],
+    }
+    upper = digest_of(b"a chain of its own")
+    staged = images.layers.unpack(io.BytesIO(gzip.compress(tar)))
+    images.layers.adopt(staged, upper)
+    kept = images.blobs.put(gzip.compress(tar))
+    row = Layer(upper, layer.diff_id, kept, OCI_LAYER + "+gzip", staged.size)
+    manifest = images.blobs.put(json.dumps(described).encode())
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [layer.diff_id]}, "x": 1})
+    named = images.store.register(
+        images.blobs.put(config.encode()),
+        [row],
+        references=[parse_reference("c:latest")],
+        manifest=manifest,
+    )
+    for name in ("a", "b"):
+        images.remove(name)
+    assert images.blobs.read(layer.blob) == tar
+    images.remove("c")
+    assert named.id not in images.store
+    assert images.files() == (0, 0)
+
+
+def test_what_a_plain_image_takes(images):
+    """Its files once, and next to nothing beside them."""
+    content = os.urandom(3 << 20)
+    tar = layer_tar(large=content, small=b"x" * 100)
+    load_plain(images, "a:latest", tar, manifest=True)
+    assert images.store.disk_bytes() < len(content) + 2000
+    images.root.settle()
+    taken = sum(
+        os.lstat(os.path.join(place, name)).st_size
+        for place, _, names in os.walk(images.root.path)
+        for name in names
+        if not name.startswith("pier.db")
+    )
+    assert taken < len(content) + 3000
+    assert images.blobs.size(digest_of(tar)) == len(tar)
+
+
 def test_a_layer_is_kept_as_another_blob(images):
     image = images.make("a:1")
     plain = images.layers.all()[0]
@@ -264,7 +344,7 @@ def test_a_layer_is_kept_as_another_blob(images):
     kept = msgspec.structs.replace(plain, blob=writer.digest, media_type=OCI_LAYER + "+gzip")
     assert images.layers.all() == [kept]
     assert images.layers.has_blob(plain.blob), "the same tar need not be unpacked again"
-    assert not images.blobs.exists(plain.blob)
+    assert not images.blobs.has_file(plain.blob)
     assert images.files() == before
     images.restart()
     assert images.layers.all() == [kept]

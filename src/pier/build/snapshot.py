@@ -1,7 +1,8 @@
 """A step becomes an image: its config, one more entry of history, and perhaps a layer.
 
 What a step changed is an overlay's upper directory, which becomes the layer by a rename, without
-being copied. Its tar is kept as the layer's blob, uncompressed, as `images/commit.py` does.
+being copied. Its tar is the layer's blob, uncompressed, as with `images/commit.py`: it is hashed and
+not written, since it can be assembled of the layer (`storage/recipe.py`).
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from pier.images.image import Image
 from pier.images.store import ImageStore, Pins
 from pier.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from pier.model.container import ContainerConfig
+from pier.model.digest import Digest, finish, new_hash
 from pier.model.gotime import format_ns, now
 from pier.model.oci import OCI_LAYER, History, ImageConfig, RootFS, chain_ids
 from pier.model.platform import Platform
@@ -26,6 +28,7 @@ from pier.storage.diff import layer_tar
 from pier.storage.layers import Layer, Staged
 from pier.storage.merged import MergedDirectory
 from pier.storage.placeholders import DIRECTORIES, FILES, PARENTS, Placeholders
+from pier.storage.recipe import RecipeWriter
 from pier.storage.stacked import open_stacked
 from pier.storage.tree import remove_tree
 
@@ -155,25 +158,37 @@ def _add_layer(store: ImageStore, made: Made, below: list[str], pins: Pins) -> L
         size = _settle(upper_fd, made.epoch, set())
         os.fchmod(upper_fd, 0o755)  # as of a layer that is unpacked: the root is no member of it
         os.fchown(upper_fd, 0, 0)
-        with store.blobs.ingest() as writer:
-            for piece in layer_tar(upper_fd):
-                writer.write(piece)
-            diff_id = writer.digest
+        place = store.root.staging("staging")
+        os.mkdir(place, 0o711)
+        try:
+            diff_id = _hash_tar(upper_fd, place)
             if diff_id == EMPTY_LAYER:
                 return None
             chain_id = chain_ids([*below, diff_id])[-1]
             pins.add(chain_id, diff_id)
             if (known := store.layers.get(chain_id)) is not None:
                 return known
-            if not store.blobs.exists(diff_id):
-                writer.commit()
+            os.rename(made.upper, os.path.join(place, "diff"))
+            store.layers.adopt(Staged(place, diff_id, size, "", has_recipe=True), chain_id)
+        finally:
+            store.root.discard(place)  # it is not there any more when it has become the layer
     finally:
         os.close(upper_fd)
-    place = store.root.staging("staging")
-    os.mkdir(place, 0o711)
-    os.rename(made.upper, os.path.join(place, "diff"))
-    store.layers.adopt(Staged(place, diff_id, size, ""), chain_id)
     return Layer(chain_id, diff_id, diff_id, OCI_LAYER, size)
+
+
+def _hash_tar(upper_fd: int, place: str) -> Digest:
+    """Return the digest of a directory's tar, and write its recipe in `place`."""
+    recipe = RecipeWriter(place)
+    try:
+        hasher = new_hash()
+        for piece in layer_tar(upper_fd, recipe=recipe):
+            hasher.update(piece)
+        diff_id = finish("sha256", hasher)
+        recipe.finish(diff_id)
+    finally:
+        recipe.abort()
+    return diff_id
 
 
 def _remove_placeholders(upper_fd: int, placeholders: Placeholders) -> None:

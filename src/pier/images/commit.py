@@ -1,8 +1,8 @@
 """`docker commit`: what a container changed becomes one more layer on top of its image.
 
-The layer's tar is kept as it is, uncompressed: then its blob is its diff ID, nothing has to be
-compressed to run or save the image, and the digest cannot depend on the version of a compressor.
-Who pushes compresses.
+The layer's tar stays uncompressed: then its blob is its diff ID, nothing has to be compressed to run
+or save the image, the digest cannot depend on the version of a compressor, and the files are there
+once (`storage/recipe.py`). Who pushes compresses.
 """
 
 import os

@@ -2,7 +2,8 @@
 
 Blobs are written to ingest/ as they arrive; what looks like a layer is unpacked into staging/ by
 worker threads meanwhile, before anybody has said which image it belongs to, since archives name
-their images last. `register` then gives everything its place. What was not needed, or all of it
+their images last. `register` then gives everything its place, but plain tars, which are in their
+layers now (`storage/recipe.py`): their files go before they were written to the disk. What was not needed, or all of it
 after a failure, is thrown away at the end; after a SIGKILL the next start does it.
 """
 
@@ -22,6 +23,7 @@ from pier.images.arriving import Arriving
 from pier.images.image import Image
 from pier.images.said_of import REFERENCE_DIGEST
 from pier.images.store import ImageStore
+from pier.images.stored import StoredBlob
 from pier.model.digest import Digest, short
 from pier.model.oci import (
     MAX_MANIFEST,
@@ -60,6 +62,7 @@ class Received(Protocol):
     def reader(self) -> BinaryIO: ...
     def head(self, size: int) -> bytes: ...
     def commit(self, *, durable: bool = True) -> Digest: ...
+    def spare(self) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -98,6 +101,8 @@ class Intake:
         # What stands under its name, and belongs to no image yet.
         self._placed_layers: set[Digest] = set()
         self._placed_blobs: set[Digest] = set()
+        # Tars that are in their layers, for as long as it is not sure that these stay.
+        self._spare: list[Received] = []
 
     def __enter__(self) -> Self:
         return self
@@ -259,6 +264,9 @@ class Intake:
         )
         self._placed_layers.clear()
         self._placed_blobs.clear()
+        for received in self._spare:
+            received.spare()
+        self._spare.clear()
         return image
 
     def _keep_attestations(self, index: Digest, manifest: str) -> None:
@@ -295,10 +303,13 @@ class Intake:
         blob, compression = source.blob, staged.compression
         if compression in _REPACKED:
             blob, compression = self._repack(blob), GZIP
-        self._commit(blob)
+        if not staged.has_recipe:
+            self._commit(blob)
         self._placed_layers.add(chain_id)
         self._store.layers.adopt(staged, chain_id)
         self._adopted.add(staged.path)
+        if staged.has_recipe:
+            self._let_go(blob)
         if progress is not None:
             _tell(progress, diff_id, total, total)
         return Layer(
@@ -309,6 +320,16 @@ class Intake:
             or OCI_LAYER + _SUFFIX[compression],
             size=staged.size,
         )
+
+    def _let_go(self, blob: Digest) -> None:
+        """Give the disk back what was received of a tar that is assembled of its layer from now on.
+
+        Now, for the sync that follows an image would write it out.
+        """
+        received = self._blobs[blob]
+        self._blobs[blob] = StoredBlob(self._store.blobs, blob)
+        received.abort()
+        self._spare.append(received)
 
     def _repack(self, blob: Digest) -> Digest:
         """Compress a layer with gzip that came in a way that only archives may have."""
@@ -351,8 +372,10 @@ class Intake:
         reader = self._stack.enter_context(closing(Arriving(writer)))
 
         def run() -> Staged:
-            # The reader ends when all was written: then the digest is there.
-            return self._store.layers.unpack(cast("BinaryIO", reader), digest=lambda: writer.digest)
+            with closing(reader):
+                # It ends when all was written: then the digest is there.
+                source = cast("BinaryIO", reader)
+                return self._store.layers.unpack(source, digest=lambda: writer.digest)
 
         future = self._pool.submit(run)
         self._futures.append(future)

@@ -295,7 +295,7 @@ class ImageStore:
         blobs = 0
         for digest in self._live_blobs():
             with suppress(NotFound):
-                blobs += self.blobs.size(digest)
+                blobs += self.blobs.disk_size(digest)
         return blobs + sum(layer.size for layer in self.layers.all())
 
     def _is_kept_by_better(self, reference: Reference, image: Image) -> bool:
@@ -391,6 +391,7 @@ class ImageStore:
                 for layer in self.layers.all()
                 if layer.chain_id not in needed and not self._pins[layer.chain_id]
             ]
+            gone = self._without_tars(gone)
             if not gone:
                 return []
             with self._database.transaction() as db:
@@ -401,6 +402,29 @@ class ImageStore:
                 if not self._pins[blob]:
                     self.blobs.delete(blob)
             return gone[::-1]
+
+    def _without_tars(self, unused: list[Layer]) -> list[Layer]:
+        """Leave out the layers of which somebody needs the tar, which is assembled of them: who has
+        pinned it, and images whose manifest names it, where nothing else gives it to them.
+        """
+        named = {blob for image in self._images.values() for blob in image.blobs}
+        going = {layer.chain_id for layer in unused}
+        given = {
+            layer.diff_id
+            for layer in self.layers.all()
+            if layer.chain_id not in going and self.layers.gives_tar(layer)
+        }
+        gone = []
+        for layer in unused:
+            tar = layer.diff_id
+            if self.layers.gives_tar(layer) and (
+                self._pins[tar]
+                or (tar in named and tar not in given and not self.blobs.has_file(tar))
+            ):
+                given.add(tar)
+            else:
+                gone.append(layer)
+        return gone
 
     def hold_layer(self, pins: "Pins", chain_id: str) -> Layer:
         """Return a layer with its blob pinned, so that it stays what it is. Raises NotFound."""

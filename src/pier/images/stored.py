@@ -24,5 +24,8 @@ class StoredBlob:
     def commit(self, *, durable: bool = True) -> Digest:
         return self.digest
 
+    def spare(self) -> None:
+        """It is the store's."""
+
     def abort(self) -> None:
         """It is the store's."""

@@ -110,7 +110,7 @@ def _manifest(
     kind = "image"
     if "vnd.docker.reference.type" in descriptor.annotations:
         kind = "attestation"
-    content = sum(store.blobs.size(b) for b in _blobs(store, image)) if image else 0
+    content = sum(store.blobs.disk_size(b) for b in _blobs(store, image)) if image else 0
     unpacked = image.size if image else 0
     row = ImageManifestSummary(
         ID=descriptor.digest,
@@ -127,7 +127,9 @@ def _manifest(
 
 
 def _blobs(store: ImageStore, image: Image) -> set[Digest]:
-    """The blobs that are an image's content: config, manifest, layers as they were received."""
+    """The blobs that are an image's content: config, manifest, layers as they were received (of
+    plain tars, what is kept beside the files).
+    """
     layers = (store.layers.get(chain) for chain in image.chain_ids)
     blobs = set(image.blobs) - {Digest(image.index)}
     if not image.manifest:

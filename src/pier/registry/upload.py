@@ -15,15 +15,16 @@ from typing import Any
 
 from msgspec import Struct
 
-from pier.errors import NotFound
+from pier.errors import Internal, NotFound
 from pier.model.digest import Digest, short
 from pier.model.oci import DOCKER_LAYER, OCI_LAYER
 from pier.model.reference import parse_reference
 from pier.registry.download import wait_to_retry
-from pier.registry.errors import Refused, Unreachable
+from pier.registry.errors import Refused, RegistryError, Unreachable
 from pier.registry.progress import Progress
 from pier.registry.repository import Repository
 from pier.registry.sources import Source, Sources
+from pier.storage.assembled import compared
 from pier.storage.blobs import Blobs, BlobWriter
 from pier.storage.compress import MEMBER, member
 from pier.storage.decompress import Decompressed
@@ -175,11 +176,12 @@ class Uploader:
         """Send a blob as it is, in one piece."""
         size = self._blobs.size(layer.blob)
         upload = await self._repository.start_upload()
+        ours = _OurFaults()
 
         async def body() -> AsyncIterator[bytes]:
             loop = asyncio.get_running_loop()
             sent = 0
-            with self._blobs.open(layer.blob) as file:
+            with ours.noted(), self._blobs.open(layer.blob) as file:
                 ahead = loop.run_in_executor(self._threads, file.read, PIECE)
                 try:
                     while piece := await asyncio.shield(ahead):
@@ -190,26 +192,30 @@ class Uploader:
                 finally:
                     await asyncio.wait([ahead])  # it reads what is closed after this
 
-        await self._repository.finish_upload(upload.location, layer.blob, body, size)
+        with ours.raised():
+            await self._repository.finish_upload(upload.location, layer.blob, body, size)
         return Sent(layer.blob, size, layer.media_type)
 
     async def _squeeze(self, layer: LocalLayer, id_: str) -> Sent:
         """Send a plain tar compressed, while it is being compressed and written to the disk."""
         upload = await self._repository.start_upload()
         squeezed: list[Squeezed] = []
+        ours = _OurFaults()
 
         async def body() -> AsyncIterator[bytes]:
             for earlier in squeezed:
                 earlier.writer.abort()  # it is sent again from the start
-            with self._blobs.open(layer.blob) as file:
-                one = Squeezed(iter(Decompressed(file)), self._threads, self._blobs.ingest())
+            with ours.noted(), self._blobs.open(layer.blob) as file:
+                chunks = compared(iter(Decompressed(file)), layer.diff_id)
+                one = Squeezed(chunks, self._threads, self._blobs.ingest())
                 squeezed[:] = [one]
                 async for piece in one.pieces():
                     yield piece
                     self._progress.bar(id_, "Pushing", one.read, layer.size)
 
         try:
-            location = await self._repository.send_chunk(upload.location, body)
+            with ours.raised():
+                location = await self._repository.send_chunk(upload.location, body)
             one = squeezed[0]
             await self._repository.finish_upload(location, one.digest, b"", 0)
         except BaseException:
@@ -219,6 +225,35 @@ class Uploader:
         media_type = DOCKER_LAYER if layer.media_type.startswith(DOCKER_LAYER) else OCI_LAYER
         self.kept.append(Kept(layer.blob, one.writer, gzip_type(media_type)))
         return Sent(one.digest, one.size, gzip_type(media_type))
+
+
+class _OurFaults:
+    """What went wrong with our own bytes, which aiohttp takes for a connection that broke off.
+
+    A layer may have been damaged on the disk: no use to try that again.
+    """
+
+    def __init__(self) -> None:
+        self._fault: Internal | None = None
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """For who reads what is to be sent."""
+        try:
+            yield
+        except Internal as exc:
+            self._fault = exc
+            raise
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """For who sends it."""
+        try:
+            yield
+        except RegistryError:
+            if self._fault is not None:
+                raise self._fault from None
+            raise
 
 
 class _Member(Struct, frozen=True):

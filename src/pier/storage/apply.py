@@ -15,6 +15,7 @@ import stat
 from msgspec import Struct
 
 from pier.storage.beneath import Beneath, clean
+from pier.storage.recipe import Cut
 from pier.storage.tar import header
 from pier.storage.tar.errors import TarError
 from pier.storage.tar.header import Entry
@@ -35,6 +36,8 @@ _ARCHIVE_FAULTS = frozenset(
         *(errno.EINVAL, errno.E2BIG, errno.ERANGE, errno.EFBIG, errno.EMLINK),
     }
 )
+# What a recipe may need: files, and what paths lead through.
+_LED_BY = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 _MAX_ID = 0xFFFFFFFE
 # What dev_t has bits for (kdev_t.h).
 _MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
@@ -49,14 +52,14 @@ class Applied(Struct, frozen=True):
     size: int
 
 
-def apply_layer(reader: TarReader, root_fd: int) -> Applied:
+def apply_layer(reader: TarReader, root_fd: int, cut: Cut | None = None) -> Applied:
     """Unpack a layer into the empty directory `root_fd`, which stays the caller's to close.
 
-    Raises TarError for the archive's faults and OSError for the disk's (ENOSPC). What was unpacked
+    `cut` is told what goes into which file. Raises TarError for the archive's faults and OSError for the disk's (ENOSPC). What was unpacked
     until then stays: the caller throws the directory away. Modes, owners and device nodes need
     privileges as the calls do.
     """
-    job = Unpacking(reader, root_fd)
+    job = Unpacking(reader, root_fd, cut)
     try:
         for entry in reader:
             job.apply(entry)
@@ -71,11 +74,12 @@ class Unpacking:
 
     knows_whiteouts = True
 
-    def __init__(self, reader: TarReader, root_fd: int) -> None:
+    def __init__(self, reader: TarReader, root_fd: int, cut: Cut | None = None) -> None:
         self.beneath = Beneath(root_fd)
         self.entries = 0
         self.size = 0
         self._reader = reader
+        self._cut = cut
         self._directories: dict[bytes, Entry] = {}
         self._uid = os.geteuid()
         self._gid = os.getegid()
@@ -141,7 +145,7 @@ class Unpacking:
             if entry.sparse is not None:
                 self._write_sparse(fd, entry)
             elif entry.stored:
-                self._reader.copy(fd, entry.stored)
+                self._copy(fd, 0, entry.stored)
             self.size += entry.size
             foreign = entry.uid != self._uid or entry.gid != self._gid
             if foreign:
@@ -158,8 +162,13 @@ class Unpacking:
     def _write_sparse(self, fd: int, entry: Entry) -> None:
         for offset, length in entry.sparse or ():
             os.lseek(fd, offset, os.SEEK_SET)
-            self._reader.copy(fd, length)
+            self._copy(fd, offset, length)
         os.ftruncate(fd, entry.size)
+
+    def _copy(self, fd: int, offset: int, length: int) -> None:
+        if self._cut is not None and length:
+            self._cut.file(self._reader.offset, self.path, offset, length)
+        self._reader.copy(fd, length)
 
     def directory(self, parent_fd: int, name: bytes, path: bytes, entry: Entry) -> None:
         whiteout = False
@@ -268,6 +277,8 @@ class Unpacking:
         """Remove what an earlier entry made under this name."""
         found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         remove_tree(parent_fd, name)
+        if self._cut is not None and stat.S_IFMT(found.st_mode) in _LED_BY:
+            self._cut.give_up()
         if stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode):
             # Paths may have been resolved through it: they mean something else from now on.
             self._replaced = True

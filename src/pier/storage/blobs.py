@@ -6,12 +6,16 @@ must never stand for something else. It is left out for what a start after a pow
 anyway, before anybody else does: blobs of layers that are unpacked as well (`layers.py`), and the
 documents of images (`ImageStore`). An fsync each would make ext4 write all that was unpacked until
 then, again and again.
+
+A layer's plain tar has no file of its own as a rule: it is assembled of the unpacked layer
+(`recipe.py`) by whoever reads it, and is there as long as the layer is.
 """
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 from pier.errors import InvalidParameter, NotFound
 from pier.model.digest import (
@@ -23,6 +27,8 @@ from pier.model.digest import (
     hex_of,
     new_hash,
 )
+from pier.storage.assembled import AssembledTar, Recipes
+from pier.storage.recipe import read_head, recipe_size
 from pier.storage.root import DataRoot
 from pier.storage.sync import fsync_directory
 
@@ -32,27 +38,51 @@ class Blobs:
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
+        self.recipes = Recipes()
         os.makedirs(root.join("blobs", "sha256"), mode=0o711, exist_ok=True)
 
     def path(self, digest: Digest) -> str:
+        """Return where its file is; what is assembled has none."""
         return self._root.join("blobs", algorithm_of(digest), hex_of(digest))
 
     def exists(self, digest: Digest) -> bool:
+        return digest in self.recipes or self.has_file(digest)
+
+    def has_file(self, digest: Digest) -> bool:
+        """Tell whether it has a file of its own."""
         return os.path.exists(self.path(digest))
 
     def size(self, digest: Digest) -> int:
         """Return its size in bytes. Raises NotFound."""
-        try:
+        with suppress(FileNotFoundError):
             return os.stat(self.path(digest)).st_size
-        except FileNotFoundError as exc:
-            raise NotFound(f"content {digest}: not found") from exc
+        directory = self.recipes.find(digest)
+        head = read_head(directory) if directory else None
+        if head is None:
+            raise NotFound(f"content {digest}: not found")
+        return head[0]
+
+    def disk_size(self, digest: Digest) -> int:
+        """Return what it takes of the disk, beside a layer that is unpacked. Raises NotFound."""
+        with suppress(FileNotFoundError):
+            return os.stat(self.path(digest)).st_size
+        directory = self.recipes.find(digest)
+        with suppress(FileNotFoundError):
+            if directory:
+                return recipe_size(directory)
+        raise NotFound(f"content {digest}: not found")
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Open it for reading, unbuffered. Raises NotFound."""
-        try:
+        """Open it for reading, unbuffered; it can be sought in. Raises NotFound.
+
+        Reading raises Internal for what is assembled, and comes out as something else.
+        """
+        with suppress(FileNotFoundError):
             return open(self.path(digest), "rb", buffering=0)
-        except FileNotFoundError as exc:
-            raise NotFound(f"content {digest}: not found") from exc
+        directory = self.recipes.find(digest)
+        if directory is None:
+            raise NotFound(f"content {digest}: not found")
+        return cast("BinaryIO", AssembledTar(directory, digest))
 
     def read(self, digest: Digest) -> bytes:
         """Return the whole of a small blob (a config, a manifest). Raises NotFound."""
@@ -73,10 +103,11 @@ class Blobs:
         return digest
 
     def delete(self, digest: Digest) -> None:
-        """Delete it; absent is fine."""
+        """Delete its file; absent is fine."""
         self._root.discard(self.path(digest))
 
     def all(self) -> Iterator[Digest]:
+        """Yield those that have files."""
         for algorithm in HEX_LENGTH:
             try:
                 names = os.listdir(self._root.join("blobs", algorithm))
@@ -164,6 +195,9 @@ class BlobWriter:
         if durable:
             fsync_directory(os.path.dirname(target))
         return digest
+
+    def spare(self) -> None:
+        """It is not needed under its name: `abort` removes it."""
 
     def abort(self) -> None:
         """Be done with it: what was not committed is removed. A second call does nothing."""

@@ -6,6 +6,7 @@ A row outlives its blob, which belongs to images: whoever finds a row asks wheth
 """
 
 from pier.model.digest import Digest
+from pier.storage.assembled import compared
 from pier.storage.blobs import Blobs
 from pier.storage.compress import compress
 from pier.storage.database import Database
@@ -32,10 +33,11 @@ class CompressedLayers:
     def make(self, diff_id: str, blob: Digest, kind: str, level: int | None) -> Digest:
         """Write a layer that is kept as `blob`, of any compression, in another one.
 
-        The new blob is nobody's yet: ask for it to be pinned at once. Raises NotFound, OSError.
+        The new blob is nobody's yet: ask for it to be pinned at once. Raises NotFound, OSError,
+        Internal for a layer that was changed on the disk.
         """
         with self._blobs.open(blob) as source, self._blobs.ingest() as writer:
-            for piece in compress(iter(Decompressed(source)), kind, level):
+            for piece in compress(compared(iter(Decompressed(source)), diff_id), kind, level):
                 writer.write(piece)
             digest = writer.digest
             if not self._blobs.exists(digest):

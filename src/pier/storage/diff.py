@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from pier.storage.pack import Packer, joined
 from pier.storage.placeholders import Placeholders
+from pier.storage.recipe import RecipeWriter
 from pier.storage.tar.writer import END
 from pier.storage.whiteouts import OPAQUE, WHITEOUT, is_opaque, is_whiteout
 
@@ -20,14 +21,19 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def layer_tar(
-    upper_fd: int, placeholders: Placeholders | None = None, *, not_after_ns: int | None = None
+    upper_fd: int,
+    placeholders: Placeholders | None = None,
+    *,
+    not_after_ns: int | None = None,
+    recipe: RecipeWriter | None = None,
 ) -> Iterator[bytes]:
     """Yield a layer's tar. `upper_fd` is a directory's descriptor and stays the caller's.
 
     `placeholders` knows what the runtime made for its own mounts, which is no change. What is
-    younger than `not_after_ns` becomes as old as that. Raises OSError.
+    younger than `not_after_ns` becomes as old as that. `recipe` is told what it is made of, for a
+    directory that becomes the layer as it is. Raises OSError.
     """
-    return joined(_layer(upper_fd, placeholders, not_after_ns))
+    return joined(_layer(Packer(not_after_ns, recipe=recipe), upper_fd, placeholders))
 
 
 def _names(fd: int) -> list[bytes]:
@@ -35,12 +41,9 @@ def _names(fd: int) -> list[bytes]:
     return sorted(os.fsencode(name) for name in os.listdir(fd))
 
 
-def _layer(
-    upper_fd: int, placeholders: Placeholders | None, not_after_ns: int | None
-) -> Iterator[bytes]:
-    packer = Packer(not_after_ns)
+def _layer(packer: Packer, upper_fd: int, placeholders: Placeholders | None) -> Iterator[bytes]:
     yield from _directory(packer, upper_fd, b"", placeholders)
-    yield END
+    yield packer.own(END)
 
 
 def _directory(

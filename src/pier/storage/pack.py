@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from pier.storage.recipe import RecipeWriter, crc32
 from pier.storage.tar import header
 from pier.storage.tar.header import Entry
 from pier.storage.tar.writer import encode, padding
@@ -45,12 +46,16 @@ _GONE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.
 class Packer:
     """One archive: knows which inodes it holds already, for hard links. Use it in one thread.
 
-    What is younger than `not_after_ns` becomes as old as that.
+    What is younger than `not_after_ns` becomes as old as that. `recipe` is told all that is yielded,
+    of files where it is: members must be called as the files are.
     """
 
-    def __init__(self, not_after_ns: int | None = None) -> None:
+    def __init__(
+        self, not_after_ns: int | None = None, *, recipe: RecipeWriter | None = None
+    ) -> None:
         self._links: dict[tuple[int, int], bytes] = {}
         self._not_after_ns = not_after_ns
+        self._recipe = recipe
 
     def pack(
         self, parent_fd: int, name: bytes, path: bytes, found: os.stat_result
@@ -91,29 +96,38 @@ class Packer:
             entry.size = entry.stored = found.st_size
             if found.st_size >= SPARSE_FROM:
                 entry.sparse = find_pieces(fd, found.st_size)
-            if entry.sparse is None:
-                yield self._head(entry)
-                yield from _content(fd, 0, entry.size)
-            else:
-                entry.stored = sum(length for _, length in entry.sparse)
-                yield self._head(entry)
-                for offset, length in entry.sparse:
-                    yield from _content(fd, offset, length)
+            pieces = entry.sparse if entry.sparse is not None else [(0, entry.size)]
+            entry.stored = sum(length for _, length in pieces)
+            yield self._head(entry)
+            for offset, length in pieces:
+                crc = 0
+                for data in _content(fd, offset, length):
+                    if self._recipe is not None:
+                        crc = crc32(data, crc)
+                    yield data
+                if self._recipe is not None and length:
+                    self._recipe.file(path, offset, length, crc)
             if rest := padding(entry.stored):
-                yield rest
+                yield self.own(rest)
         finally:
             os.close(fd)
 
     def _head(self, entry: Entry) -> bytes:
         if self._not_after_ns is not None:
             entry.mtime_ns = min(entry.mtime_ns, self._not_after_ns)
-        return encode(entry)
+        return self.own(encode(entry))
 
     def empty(self, path: bytes) -> bytes:
         """Return a member that only has a name: how layer.md writes a whiteout."""
         entry = Entry()
         entry.name = path
-        return encode(entry)
+        return self.own(encode(entry))
+
+    def own(self, data: bytes) -> bytes:
+        """Return bytes of the archive that are no file's."""
+        if self._recipe is not None:
+            self._recipe.own(data)
+        return data
 
 
 def joined(pieces: Iterable[bytes], size: int = CHUNK) -> Iterator[bytes]:

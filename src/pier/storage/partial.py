@@ -152,6 +152,10 @@ class PartialBlob:
             fsync_directory(os.path.dirname(target))
         return self.digest
 
+    def spare(self) -> None:
+        """It is not needed under its name, nor for a next attempt."""
+        self.throw_away()
+
     def throw_away(self) -> None:
         """Remove what was written, so that the next attempt begins anew."""
         if not self._committed:

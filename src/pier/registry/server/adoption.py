@@ -71,6 +71,9 @@ class PushedBlob:
         link_durably(self._path, self._images.blobs.path(self.digest))
         return self.digest
 
+    def spare(self) -> None:
+        """The registry has use for it."""
+
     def abort(self) -> None:
         """The registry's name of it is the registry's."""
 

@@ -7,7 +7,9 @@ config and layers, which is the same each time.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import msgspec
 
@@ -111,7 +113,17 @@ class EngineShelf:
         return self._images.blobs.exists(digest)
 
     def blob_path(self, digest: Digest) -> str:
-        return self._images.blobs.path(digest)
+        blobs = self._images.blobs
+        return "" if digest in blobs.recipes and not blobs.has_file(digest) else blobs.path(digest)
+
+    @contextmanager
+    def reading(self, digest: Digest) -> Iterator[tuple[BinaryIO, int]]:
+        """Open a blob for the time of a block, in which it stays. Raises NotFound."""
+        blobs = self._images.blobs
+        with self._images.pinned() as pins:
+            pins.add(digest)
+            with blobs.open(digest) as file:
+                yield file, blobs.size(digest)
 
     def read(self, digest: Digest) -> bytes:
         """Return a manifest. Raises FileNotFoundError when its image went."""

@@ -3,7 +3,7 @@
     <data-root>/registry/    a store (store.py) of all that was pushed
 
 A manifest with a tag is handed to the engine (`adoption.py`): its blobs get a second name in the
-engine's store, so that nothing is copied, and its tag is a name of the image. The store remembers
+engine's store, so that nothing is copied (a plain tar is in its layer there), and its tag is a name of the image. The store remembers
 which manifest it was, since the engine knows one for each image and others may follow. A tag that
 the engine does not know any more, or that means another image there, is none, and is forgotten with
 what was pushed for it (`settle`). What is no image stays what it is in any registry.
@@ -15,6 +15,8 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO
 
 from pier.errors import Conflict, Internal, NotFound
 from pier.images.image import Image
@@ -107,7 +109,13 @@ class EngineStore:
         return self.pushed.has_bytes(digest) or self._shelf.has_bytes(digest)
 
     def blob_path(self, digest: Digest) -> str:
-        return (self.pushed if self.pushed.has_bytes(digest) else self._shelf).blob_path(digest)
+        return self._where(digest).blob_path(digest)
+
+    def reading(self, digest: Digest) -> AbstractContextManager[tuple[BinaryIO, int]]:
+        return self._where(digest).reading(digest)
+
+    def _where(self, digest: Digest) -> Store | EngineShelf:
+        return self.pushed if self.pushed.has_bytes(digest) else self._shelf
 
     def read(self, digest: Digest) -> bytes:
         """Return a manifest. Raises FileNotFoundError when its image went."""
@@ -161,9 +169,10 @@ class EngineStore:
             raise
 
     def _find(self, digest: Digest) -> str:
-        if not self.has_bytes(digest):
+        """Return a file. A layer of the engine's that has none need not be found here."""
+        if not self.has_bytes(digest) or not (path := self.blob_path(digest)):
             raise NotFound(f"content {digest}: not found")
-        return self.blob_path(digest)
+        return path
 
     def _keep(
         self, repository: str, digest: Digest, data: bytes, document: Document, tags: Sequence[str]
@@ -182,10 +191,14 @@ class EngineStore:
         self._keep(repository, offer.entry.digest, offer.data, document, ())
 
     def _take_in(self, repository: str, digest: Digest) -> bool:
-        """Link a blob of the engine's; False when it is not there."""
+        """Link a blob of the engine's, or write one that has no file; False when it is not there."""
         try:
-            self.pushed.take_in(self._shelf.blob_path(digest), repository, digest)
-        except FileNotFoundError:
+            if path := self._shelf.blob_path(digest):
+                self.pushed.take_in(path, repository, digest)
+            else:
+                with self._shelf.reading(digest) as (file, _):
+                    self.pushed.copy_in(file, repository, digest)
+        except (FileNotFoundError, NotFound):
             return False
         return True
 

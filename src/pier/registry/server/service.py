@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import BinaryIO, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from aiohttp import web
 from msgspec import Struct
@@ -67,7 +68,16 @@ class Shelf(Protocol):
 
     def has_bytes(self, digest: Digest) -> bool: ...
 
-    def blob_path(self, digest: Digest) -> str: ...
+    def blob_path(self, digest: Digest) -> str:
+        """Return the file of what is here; "" when it has none, and is only to be read."""
+        ...
+
+    def reading(self, digest: Digest) -> AbstractContextManager[tuple[BinaryIO, int]]:
+        """Open what is here, file or not, for the time of a block; with its size in bytes.
+
+        Raises NotFound.
+        """
+        ...
 
     def read(self, digest: Digest) -> bytes: ...
 

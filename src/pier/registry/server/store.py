@@ -17,7 +17,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import BinaryIO
 
+from pier.errors import Internal, NotFound
 from pier.model.digest import HEX_LENGTH, Digest, algorithm_of, hex_of
 from pier.registry.server.catalog import Catalog
 from pier.registry.server.documents import Document
@@ -26,6 +28,7 @@ from pier.storage.directory import check_version, take_lock
 from pier.storage.sync import fsync_directory, link_durably
 
 VERSION = "1"
+_PIECE = 1 << 20
 
 
 class Store:
@@ -68,6 +71,16 @@ class Store:
         with open(self.blob_path(digest), "rb", buffering=0) as file:
             return file.read()
 
+    @contextmanager
+    def reading(self, digest: Digest) -> Iterator[tuple[BinaryIO, int]]:
+        """Open a blob for the time of a block; with its size in bytes. Raises NotFound."""
+        try:
+            file = open(self.blob_path(digest), "rb", buffering=0)  # noqa: SIM115 - closed below
+        except FileNotFoundError as exc:
+            raise NotFound(f"content {digest}: not found") from exc
+        with file:
+            yield file, os.fstat(file.fileno()).st_size
+
     def finish(self, upload: Upload, repository: str, digest: Digest) -> None:
         """Give a verified upload its name and link it. Blocks; for any thread."""
         with self._pinned(digest):
@@ -92,6 +105,19 @@ class Store:
             if not self.has_bytes(digest):
                 link_durably(path, self.blob_path(digest))
             self.catalog.link(repository, digest)
+
+    def copy_in(self, source: BinaryIO, repository: str, digest: Digest) -> None:
+        """Write a blob that is read from `source`, and link it. Raises Internal, OSError."""
+        upload = self.uploads.begin(repository, algorithm_of(digest))
+        try:
+            while piece := source.read(_PIECE):
+                upload.append([piece])
+            if upload.digest(algorithm_of(digest)) != digest:
+                raise Internal(f"content {digest} is not what it was")
+            self.finish(upload, repository, digest)
+        finally:
+            upload.drop()
+            self.uploads.forget(upload)
 
     def put_manifest(
         self, repository: str, digest: Digest, data: bytes, document: Document, tags: Sequence[str]

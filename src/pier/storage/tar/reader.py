@@ -48,6 +48,11 @@ class TarReader:
             yield entry
 
     @property
+    def offset(self) -> int:
+        """How many bytes of the archive were taken: between an entry and its data, where that is."""
+        return self._chunks.offset
+
+    @property
     def left(self) -> int:
         """Bytes of the current entry's data that were not taken yet."""
         return self._left
