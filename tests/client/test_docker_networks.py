@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -732,6 +733,9 @@ def test_clean(of_its_own: EngineProcess) -> None:
 
     roots = ["--data-root", of_its_own.data_root, "--exec-root", of_its_own.exec_root]
     command = [*of_its_own.in_network, of_its_own.command, *roots, "--network-clean"]
+    # A new namespace has what the machine has, where others may have enabled it.
+    forwarding = "echo 0 > /proc/sys/net/ipv4/ip_forward"
+    subprocess.run([*of_its_own.in_network, "sh", "-c", forwarding], check=True)
     before = seen()
     of_its_own.start()
     of_its_own.docker.raw("load", stdin=docker_archive(NAME, [root_tar()], {"Cmd": ["sh"]}))
@@ -744,13 +748,40 @@ def test_clean(of_its_own: EngineProcess) -> None:
     assert (done.returncode, "stop them first" in done.stderr) == (1, True)
     of_its_own.start()
     of_its_own.remove_containers()
-    of_its_own.stop()
+    of_its_own.kill()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("removed: link ") == 2
     assert "removed: forwarding (net.ipv4.ip_forward = 0)" in done.stdout
     assert seen() == before
     of_its_own.start()
     assert of_its_own.docker("run", "--rm", "--network", "red", NAME, "true").returncode == 0
+
+
+def test_an_engine_beside_the_usual_one_leaves_no_bridge(of_its_own: EngineProcess) -> None:
+    """Once none of its containers runs. Its networks are there again with it."""
+
+    def seen() -> set[str]:
+        script = "ip -o link | grep -o 'pier[0-9]*:\\|br-[0-9a-f]*:'; nft list tables"
+        return set(subprocess.getoutput(shlex.join([*of_its_own.in_network, "sh", "-c", script])).splitlines())  # fmt: skip
+
+    of_its_own.start()
+    docker = of_its_own.docker
+    docker.raw("load", stdin=docker_archive(NAME, [root_tar()], {"Cmd": ["sh"]}))
+    network(docker, "red")
+    background(docker, NAME, "it", "--network", "red", "-p", "8080:80", serves=True)
+    made = seen()
+    assert len(made) == 4
+    of_its_own.stop()
+    assert seen() == made
+    assert says(of_its_own.in_network, "127.0.0.1", 8080) == "it"
+    of_its_own.start()
+    docker("stop", "-t", "0", "it")
+    of_its_own.stop()
+    assert seen() == set()
+    of_its_own.start()
+    assert seen() == made
+    docker("start", "it")
+    assert says(of_its_own.in_network, "127.0.0.1", 8080) == "it"
 
 
 def test_an_engine_without_a_bridge(of_its_own: EngineProcess) -> None:

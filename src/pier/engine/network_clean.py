@@ -1,8 +1,10 @@
-"""`pierd --network-clean`: take away what networks have left on the host, for who stops using Pier.
+"""Taking away what networks have made on the host: links, and tables of rules.
 
 Like dockerd, pierd leaves bridges, rules and forwarding where they are when it ends: containers go
-on, and the next pierd finds them. The networks themselves stay recorded; a pierd that is started makes their
-links again.
+on, and the next pierd finds them. `pierd --network-clean` is for who stops using Pier. An engine
+beside the usual one, of which no container runs, takes its own away as it ends: dockerds share one
+bridge, and each of our engines has its own, which nobody might ever come back for. The networks
+stay recorded; a pierd that is started makes their links again.
 """
 
 import hashlib
@@ -44,8 +46,7 @@ def clean(data_root: str, usual: str) -> list[str]:
     root = DataRoot(data_root)
     try:
         suffix = engine_suffix(data_root, usual)
-        removed = _links(suffix or "pier")
-        removed += _tables(f"pier_{suffix}" if suffix else "pier")
+        removed = remove(suffix)
         database = Database(root.join("pier.db"), later=root.later)
         try:
             for key, path in _SYSCTLS.items():
@@ -60,6 +61,14 @@ def clean(data_root: str, usual: str) -> list[str]:
     finally:
         root.close()
     return removed
+
+
+def remove(suffix: str) -> list[str]:
+    """Remove an engine's links and tables; return which, in words.
+
+    Raises Conflict, with nothing removed, while containers are on them; Internal, OSError.
+    """
+    return _links(suffix or "pier") + _tables(f"pier_{suffix}" if suffix else "pier")
 
 
 def _links(engine_id: str) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 
-from pier.engine import default_bridge, etc_files
+from pier.engine import default_bridge, etc_files, network_clean
 from pier.engine.container import Container
 from pier.engine.egress import Egress
 from pier.engine.endpoint_settings import check_endpoint, gateway_attachment
@@ -158,11 +158,16 @@ class Networks:
         self.namespaces.refill()
 
     def close(self) -> None:
-        """Let go; bridges, rules and containers stay."""
+        """Let go; containers stay, with bridges and rules. See `network_clean`."""
         self.endpoints.close()
         self._firewall.close()
         self.namespaces.close()
         self._netlink.close()
+        if self._suffix and not any(c.record.State.Status in ALIVE for c in self._containers):
+            try:
+                network_clean.remove(self._suffix)
+            except (OSError, PierError) as exc:
+                log.warning("the networks' links are left: %s", exc)
 
     # What is there
 
