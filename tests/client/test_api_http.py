@@ -374,6 +374,23 @@ def test_execs_go_with_their_container(api, image):
     assert start(ran) == (404, f"No such container: {ran}")
 
 
+def test_a_device_request_is_shown_as_it_was(api, image):
+    host = {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["a/b=c"]}]}
+    _, _, made = api("POST", "/containers/create", {"Image": image, "HostConfig": host})
+    shown = api("GET", f"/containers/{made['Id']}/json")[2]["HostConfig"]["DeviceRequests"]
+    expected = {"Driver": "cdi", "Count": 0, "DeviceIDs": ["a/b=c"]}
+    assert shown == [{**expected, "Capabilities": None, "Options": None}]
+
+
+def test_joining_who_does_not_run(api, image):
+    """Of a process namespace it is the engine's own fault, as with dockerd: 500."""
+    donor = api.create(image, "true")
+    for mode, status in (("PidMode", 500), ("IpcMode", 409), ("NetworkMode", 409)):
+        host = {mode: f"container:{donor}"}
+        _, _, made = api("POST", "/containers/create", {"Image": image, "HostConfig": host})
+        assert api("POST", f"/containers/{made['Id']}/start")[0] == status, mode
+
+
 def test_an_exec_is_not_resized_after_its_container(api, image):
     container = api.create(image, "sleep", "99")
     assert api("POST", f"/containers/{container}/start")[0] == 204

@@ -45,6 +45,22 @@ def test_who_does_not_run(docker: Client, image: str, flag: str, called: str) ->
     assert "No such container: nobody" in done.stderr
 
 
+def test_who_has_no_network_to_join(docker: Client, image: str) -> None:
+    docker("create", "--name", "donor", image)
+    docker("create", "--name", "it", "--network", "container:donor", image, "true")
+    done = docker("start", "it", check=False)
+    assert (
+        "cannot join network namespace of a non running container: container donor is created"
+        in done.stderr
+    )
+    docker("rm", "donor")
+    mode = docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", "it").stdout.strip()
+    done = docker("start", "it", check=False)
+    missing = mode.removeprefix("container:")
+    message = f"joining network namespace of container: No such container: {missing}"
+    assert message in done.stderr
+
+
 def test_pid_namespace_of_another(docker: Client, image: str) -> None:
     docker("run", "-d", "--name", "donor", image, "sleep", "4242")
     seen = docker("run", "--rm", "--pid", "container:donor", image, "ps").stdout

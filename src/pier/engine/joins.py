@@ -5,10 +5,11 @@ import contextlib
 from pier.engine.container import Container
 from pier.engine.oci import Sandbox
 from pier.engine.store import ContainerStore
-from pier.errors import Conflict, InvalidParameter, NotFound
+from pier.errors import Conflict, Internal, InvalidParameter, NotFound, PierError
 from pier.model.container import HostConfig
 
 PREFIX = "container:"
+_RESTARTING = "Container {} is restarting, wait until the container is running"
 _SHARED_IPC = ("shareable", "host", PREFIX)
 
 
@@ -35,7 +36,8 @@ def joined_namespaces(
 
     `network` is the one that was made for this container.
 
-    Raises NotFound, and Conflict when the other container does not run.
+    Raises InvalidParameter, Conflict and Internal, where dockerd does: of a process namespace all is
+    its own fault, since it is looked for when the runtime's specification is written.
     """
     host = container.record.HostConfig
     hostname = ""
@@ -43,11 +45,18 @@ def joined_namespaces(
         with contextlib.suppress(NotFound):  # which is told below
             hostname = store.get(host.NetworkMode.removeprefix(PREFIX)).record.Config.Hostname
     return Sandbox(
-        pid=_process_namespace(host.PidMode, "pid", store),
+        pid=_pid_namespace(host.PidMode, store),
         ipc=_process_namespace(host.IpcMode, "ipc", store),
-        network=network or _namespace(host.NetworkMode, "net", "network", store),
+        network=network or _network_namespace(container.id, host.NetworkMode, store),
         hostname=hostname,
     )
+
+
+def _pid_namespace(mode: str, store: ContainerStore) -> str | None:
+    try:
+        return _process_namespace(mode, "pid", store)
+    except PierError as exc:
+        raise Internal(exc.message) from exc
 
 
 def _process_namespace(mode: str, kind: str, store: ContainerStore) -> str | None:
@@ -61,9 +70,7 @@ def _process_namespace(mode: str, kind: str, store: ContainerStore) -> str | Non
         raise InvalidParameter(failed + exc.message) from exc
     state = other.record.State
     if state.Restarting:
-        raise Conflict(
-            f"{failed}container {other.id} is restarting, wait until the container is running"
-        )
+        raise Conflict(failed + _RESTARTING.format(other.id))
     if not state.Pid:
         raise Conflict(f"{failed}container {other.id} is not running")
     if kind == "ipc" and not other.record.HostConfig.IpcMode.startswith(_SHARED_IPC):
@@ -74,16 +81,23 @@ def _process_namespace(mode: str, kind: str, store: ContainerStore) -> str | Non
     return f"/proc/{state.Pid}/ns/{kind}"
 
 
-def _namespace(mode: str, file: str, called: str, store: ContainerStore) -> str | None:
+def _network_namespace(own_id: str, mode: str, store: ContainerStore) -> str | None:
     if not mode.startswith(PREFIX):
         return None
     try:
         other = store.get(mode.removeprefix(PREFIX))
     except NotFound as exc:
-        raise NotFound(f"joining {called} namespace of container: {exc.message}") from exc
+        raise Internal(f"joining network namespace of container: {exc.message}") from exc
+    if other.id == own_id:
+        raise Internal("cannot join own network namespace")
     state = other.record.State
     if state.Restarting:
-        raise Conflict(f"Container {other.id} is restarting, wait until the container is running")
+        raise Conflict(
+            f"cannot join network namespace of container: {_RESTARTING.format(other.id)}"
+        )
     if not state.Pid:
-        raise Conflict(f"cannot join {called} of a non running container: {other.id}")
-    return f"/proc/{state.Pid}/ns/{file}"
+        raise Conflict(
+            "cannot join network namespace of a non running container:"
+            f" container {other.name} is {state.Status}"
+        )
+    return f"/proc/{state.Pid}/ns/net"

@@ -186,11 +186,11 @@ def _requested(host: HostConfig, built: spec.Spec, cdi_spec_dirs: Sequence[str])
     groups: list[str] = []
     for request in host.DeviceRequests or ():
         if request.Driver != "cdi":
-            wanted = " ".join(f"[{' '.join(group)}]" for group in request.Capabilities)
+            wanted = " ".join(f"[{' '.join(group)}]" for group in request.Capabilities or ())
             raise Internal(
                 f'could not select device driver "{request.Driver}" with capabilities: [{wanted}]'
             )
-        groups += cdi.inject(built, request.DeviceIDs, cdi_spec_dirs)
+        groups += cdi.inject(built, request.DeviceIDs or (), cdi_spec_dirs)
     return groups
 
 

@@ -84,9 +84,9 @@ class DeviceMapping(Struct):
 class DeviceRequest(Struct):
     Driver: str = ""
     Count: int = 0
-    DeviceIDs: list[str] = []
-    Capabilities: list[list[str]] = []
-    Options: dict[str, str] = {}
+    DeviceIDs: list[str] | None = None
+    Capabilities: list[list[str]] | None = None
+    Options: dict[str, str] | None = None
 
 
 class ThrottleDevice(Struct):
