@@ -50,10 +50,32 @@ def test_names_of_interfaces(pierd: EngineProcess, docker: Client, image: str) -
     before = links(pierd)
     both = ["--network", f"name=red,{IFNAME}wan", "--network", f"name=blue,{IFNAME}wan"]
     message = refused(docker, "run", "--rm", *both, image, "true")
-    assert "error setting interface name to wan: file exists" in message
+    assert ' to "wan": file exists' in message
     message = refused(docker, "run", "--rm", "--network", f"name=red,{IFNAME}lo", image, "true")
-    assert "error setting interface name to lo: file exists" in message
+    assert ' to "lo": file exists' in message
     assert links(pierd) == before
+    # The others' names keep clear of those that were asked for.
+    docker("network", "create", "green")
+    given = ["--network", f"name=red,{IFNAME}eth1", "--network", "blue"]
+    docker("run", "-d", "--name", "it", *given, image, "sleep", "100")
+    docker("network", "connect", "green", "it")
+    listed = docker("exec", "it", "ip", "-o", "-4", "addr").stdout.split("\n")
+    inside = {words[3].split("/")[0]: words[1] for words in map(str.split, listed) if words}
+    networks = json.loads(docker("inspect", "it").stdout)[0]["NetworkSettings"]["Networks"]
+    assert {name: inside[shown["IPAddress"]] for name, shown in networks.items()} == {
+        "red": "eth1",
+        "blue": "eth0",
+        "green": "eth2",
+    }
+
+
+def test_our_own_dns_server_is_not_asked_by_itself(docker: Client, image: str) -> None:
+    docker("network", "create", "red")
+    command = ["nslookup", "elsewhere.example"]
+    done = docker(
+        "run", "--rm", "--network", "red", "--dns", "127.0.0.11", image, *command, check=False
+    )
+    assert "SERVFAIL" in done.stdout
 
 
 def test_a_name_that_is_another_links(pierd: EngineProcess, docker: Client) -> None:

@@ -126,8 +126,9 @@ class Endpoints:
                 return None
             plug = Plug(self._namespaces.take())
             self._plugs[container.id] = plug
-            for index, name in enumerate(record.networks):
-                self._assign(record, name, index)
+            interfaces = _interfaces_asked_for(record)
+            for name in record.networks:
+                self._assign(record, name, interfaces)
             self._publishing.take(record, plug)
             record.sandbox_id = secrets.token_hex(32)
             # Before anything is made: whoever finds it knows whose it is.
@@ -249,9 +250,9 @@ class Endpoints:
             raise Conflict(f"container {container.id} has no network of its own")
         record.networks[name] = attachment
         try:
-            index = self._free_index(record, name)
+            interfaces = {a.interface for a in record.networks.values() if a is not attachment}
             self._egress.check(record)
-            self._assign(record, name, index)
+            self._assign(record, name, interfaces)
             network = self._networks.get(name)
             if of_container(record) is not None:
                 self._egress.hold(record)
@@ -326,8 +327,11 @@ class Endpoints:
         settings.EndpointID = secrets.token_hex(32)
         record.sandbox_id = secrets.token_hex(32)
 
-    def _assign(self, record: ContainerRecord, name: str, index: int) -> None:
-        """Take addresses for one endpoint and write them into its settings."""
+    def _assign(self, record: ContainerRecord, name: str, interfaces: set[str]) -> None:
+        """Take addresses for one endpoint and write them into its settings.
+
+        Its interface gets a name that is not among `interfaces`, unless it was asked for, and is added.
+        """
         network = self._networks.get(name)
         attachment = record.networks[name]
         settings = attachment.settings
@@ -352,7 +356,9 @@ class Endpoints:
         settings.DNSNames = dns_names(record, settings) if is_named(network) else None
         driver = settings.DriverOpts or {}
         prefix = self._bridges.options(network).prefix if network.is_bridged else "eth"
-        attachment.interface = driver.get(options.ENDPOINT_NAME) or f"{prefix}{index}"
+        free = next(n for n in range(len(interfaces) + 1) if f"{prefix}{n}" not in interfaces)
+        attachment.interface = driver.get(options.ENDPOINT_NAME) or f"{prefix}{free}"
+        interfaces.add(attachment.interface)
 
     def _plug_in(
         self,
@@ -381,8 +387,9 @@ class Endpoints:
             except OSError as exc:
                 if exc.errno != errno.EEXIST:
                     raise
+                veth = veth_name(settings.EndpointID)
                 raise Internal(
-                    f"error setting interface name to {attachment.interface}: file exists"
+                    f'error renaming interface "{veth}" to "{attachment.interface}": file exists'
                 ) from exc
             return
         if self._parents.routes(network) and inside.gateways:
@@ -419,12 +426,6 @@ class Endpoints:
         routes = gateways(record, self._networks)
         with self._namespaces.entered(plug.netns_fd), Netlink() as netlink:
             links.set_default_routes(netlink, routes)
-
-    def _free_index(self, record: ContainerRecord, name: str) -> int:
-        taken = {a.interface for a in record.networks.values()}
-        network = self._networks.get(name)
-        prefix = self._bridges.options(network).prefix if network.is_bridged else "eth"
-        return next(n for n in range(len(taken) + 1) if f"{prefix}{n}" not in taken)
 
     def _guard(self, plug: Plug, record: ContainerRecord) -> None:
         """Hold the endpoints that a container has now to what they were given. Raises Internal."""
@@ -565,3 +566,9 @@ class Endpoints:
         driver = network.Driver if network is not None else ""
         attributes = {"container": record.Id, "name": name, "type": driver}
         self._events.publish("network", action, attachment.settings.NetworkID, attributes)
+
+
+def _interfaces_asked_for(record: ContainerRecord) -> set[str]:
+    """The names that endpoints want for their interfaces: those of others keep clear of them."""
+    drivers = (attachment.settings.DriverOpts or {} for attachment in record.networks.values())
+    return {driver[options.ENDPOINT_NAME] for driver in drivers if options.ENDPOINT_NAME in driver}

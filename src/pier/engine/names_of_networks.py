@@ -13,6 +13,7 @@ from pier.engine.egress import Egress
 from pier.engine.store import ContainerStore
 from pier.model.container import Attachment, ContainerRecord, EndpointSettings
 from pier.model.network import NetworkRecord
+from pier.network.dns_server import ADDRESS
 from pier.network.dns_upstream import Server, host_servers
 from pier.network.store import NetworkStore
 
@@ -114,7 +115,9 @@ class ContainerNames:
         own = self._record.HostConfig.Dns or self._dns
         # What a policy lets the container look up is not a way out of its own.
         inside = not self._egress.applies(self._record)
-        return [Server(address, inside=inside) for address in own] or host_servers()
+        # Our own server would be asking itself.
+        named = [Server(address, inside=inside) for address in own if address != ADDRESS]
+        return named if own else host_servers()
 
     def may_ask(self, name: str) -> bool:
         return self._egress.may_ask(self._record, name)
