@@ -150,21 +150,27 @@ def test_unnamed_images_had_no_name_of_a_kind(api: Raw, docker: Client) -> None:
         docker("rmi", "versions:v1")
 
 
-MULTIPLE = (
-    "multiple platform parameters are not supported in this API version; use API version 1.52 or"
-    " later"
-)
-
-
 def test_save_and_load_of_several_platforms(api: Raw, image: str) -> None:
     one, two = (quote(json.dumps({"os": "linux", "architecture": a})) for a in ("amd64", "arm64"))
     path = f"/images/{quote(image, safe='')}/get?platform={one}&platform={two}"
     status, answer = api(OLD, "GET", path)
-    assert (status, answer["message"]) == (
-        400,
-        MULTIPLE,
-    )
+    assert (status, answer["message"]) == (400, "multiple platform parameters not supported")
     assert api(NEW, "GET", path)[0] == 404  # there is no image of the other
+
+
+@pytest.mark.parametrize(
+    ("platform", "message"),
+    [
+        (" ", '" " is an invalid OS component of " "'),
+        ("macos/arm64", "operating system is not supported: macos"),
+        ("nintendo64", '"nintendo64": unknown operating system or architecture'),
+    ],
+)
+def test_import_for_no_platform(api: Raw, platform: str, message: str) -> None:
+    status, answer = api(
+        OLD, "POST", f"/images/create?fromSrc=-&platform={quote(platform, safe='')}"
+    )
+    assert (status, answer["message"]) == (400, message)
 
 
 def test_attestations(api: Raw, image: str) -> None:

@@ -160,6 +160,7 @@ def test_add_unpacks(build: Build) -> None:
         ),
         ("FROM scratch\n", "No image was generated. Is your Dockerfile empty?"),
         ("", "the Dockerfile (Dockerfile) cannot be empty"),
+        ("\n\t\n", "file with no instructions"),
     ],
 )
 def test_errors(build: Build, text: str, message: str) -> None:

@@ -196,6 +196,30 @@ def test_image_prune(docker: Client) -> None:
     assert docker("images", "-q", "made/prune").stdout == ""
 
 
+@pytest.mark.usefixtures("no_images")
+def test_images_of_one_second_come_one_after_another(docker: Client, image: str) -> None:
+    docker("create", "--name", "it", image)
+    for tag in ("v0", "v1", "v2", "v3"):
+        docker("commit", "it", f"made/often:{tag}")
+    filters = ["-f", "since=made/often:v0", "-f", "before=made/often:v3"]
+    shown = docker("images", *filters, "made/often", "--format", "{{.Tag}}").stdout
+    assert shown.split() == ["v2", "v1"]
+
+
+@pytest.mark.usefixtures("no_images")
+def test_prune_keeps_the_last_name_of_what_is_used(docker: Client) -> None:
+    docker.raw(
+        "load",
+        stdin=docker_archive("made/used:z", [layer_tar({"f": b""})], {"Labels": {"kept": "no"}}),
+    )
+    docker("tag", "made/used:z", "made/used:b")
+    docker("tag", "made/used:z", "made/used:a")
+    identity = docker("inspect", "-f", "{{.Id}}", "made/used:z").stdout.strip()
+    docker("create", "--name", "it", identity, "true")
+    docker("image", "prune", "-af", "--filter", "label=kept=no")
+    assert docker("images", "made/used", "--format", "{{.Tag}}").stdout == "z\n"
+
+
 def test_system_df(docker: Client, changed: str, image: str) -> None:
     rows = [
         json.loads(line) for line in docker("system", "df", "--format", "json").stdout.splitlines()

@@ -119,10 +119,7 @@ def _platforms(call: Call) -> list[Platform]:
     if call.version < (1, 48):
         return []
     if call.version < (1, 52) and len(texts) > 1:
-        raise InvalidParameter(
-            "multiple platform parameters are not supported in this API version; use API version"
-            " 1.52 or later"
-        )
+        raise InvalidParameter("multiple platform parameters not supported")
     return [parse_platform_json(text) for text in texts]
 
 
@@ -147,7 +144,7 @@ async def create(call: Call) -> web.StreamResponse:
     )
     if source == "-":
         archive = _archive(call)
-        return await send_progress(call, run(lambda _: archive))
+        return await send_transfer(call, run(lambda _: archive))
     return await send_transfer(call, import_url(call.engine.registries, whole_url(source), run))
 
 

@@ -96,7 +96,7 @@ class Context:
             data = self.read(wanted, MAX_BYTES)
         if data is None:
             raise Internal(f"Cannot locate specified Dockerfile: {name or DOCKERFILE}")
-        if not data.strip():
+        if not data:
             raise DockerfileError(f"the Dockerfile ({wanted}) cannot be empty")
         own = self.read(f"{wanted}{IGNORE_FILE}", MAX_BYTES)
         patterns = own if own is not None else self.read(IGNORE_FILE, MAX_BYTES)

@@ -169,32 +169,33 @@ def prunable(store: ImageStore, filters: Filters) -> list[list[str]]:
         if (
             (not image.references and (image.id in parents or store.is_named(image)))
             or store.is_pinned(image.id)
-            or (until and _seconds(image) * 1_000_000_000 > until[0])
+            or (until and _nanoseconds(image) > until[0])
             or not filters.labels(image.config.config.Labels)
             or not filters.without_labels(image.config.config.Labels)
             or (only_dangling and image.tags)
         ):
             continue
-        found.append([str(r) for r in image.references] or [image.id])
+        # In the order of the alphabet: a container that uses it by ID keeps the last one.
+        found.append(sorted(str(r) for r in image.references) or [image.id])
     return found
 
 
 def _filtered(store: ImageStore, *, all_: bool, filters: Filters) -> list[Image]:
     before, since = filters.get("before"), filters.get("since")
-    newest = min((_seconds(store.get(ref)) for ref in before), default=None)
-    oldest = max((_seconds(store.get(ref)) for ref in since), default=None)
+    newest = min((_nanoseconds(store.get(ref)) for ref in before), default=None)
+    oldest = max((_nanoseconds(store.get(ref)) for ref in since), default=None)
     dangling = filters.flag("dangling", default=False) if "dangling" in filters else None
     moment = now_ns()
     until = min((parse_timestamp(t, now_ns=moment) for t in filters.get("until")), default=None)
     parents = {image.parent for image in store.all()}
     chosen = []
-    for image in sorted(store.all(), key=lambda i: (_seconds(i), i.loaded_at), reverse=True):
-        created = _seconds(image)
+    for image in sorted(store.all(), key=lambda i: (_nanoseconds(i), i.loaded_at), reverse=True):
+        created = _nanoseconds(image)
         is_parent = image.id in parents
         unwanted = (
             (newest is not None and created >= newest)
             or (oldest is not None and created <= oldest)
-            or (until is not None and created * 1_000_000_000 >= until)
+            or (until is not None and created >= until)
             or (dangling is not None and dangling == (store.is_named(image) or is_parent))
             or not filters.labels(image.config.config.Labels)
             or not filters.without_labels(image.config.config.Labels)
@@ -286,7 +287,14 @@ def _fits(reference: Reference, patterns: tuple[str, ...]) -> bool:
 
 def _seconds(image: Image) -> int:
     """When the image was made, in seconds; the beginning of the epoch if it does not say."""
-    return _parse_seconds(image.config.created)
+    return _nanoseconds(image) // 1_000_000_000
+
+
+def _nanoseconds(image: Image) -> int:
+    try:
+        return parse_rfc3339(image.config.created)
+    except ValueError:
+        return 0
 
 
 def _parse_seconds(text: str) -> int:

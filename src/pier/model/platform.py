@@ -77,9 +77,9 @@ def parse_platform(text: str) -> Platform:
     Raises InvalidParameter.
     """
     parts = text.split("/")
-    for part in parts:
+    for kind, part in zip((" OS", *[""] * len(parts)), parts, strict=False):
         if not _COMPONENT.fullmatch(part):
-            raise InvalidParameter(f'"{part}" is an invalid component of "{text}"')
+            raise InvalidParameter(f'"{part}" is an invalid{kind} component of "{text}"')
     if len(parts) > 3:
         raise InvalidParameter(f'"{text}": cannot parse platform specifier: invalid argument')
     host = host_platform()
