@@ -21,6 +21,8 @@ from pier.model.digest import digest_of
 
 NO = -1
 _CONTROL = "/moby.buildkit.v1.Control"
+_DIFF_COPY = "/moby.filesync.v1.FileSync/DiffCopy"
+_GET_SECRET = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
 _BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge"
 
 
@@ -100,15 +102,11 @@ class LlbClient:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._server = Server(
-            {
-                "/moby.buildkit.secrets.v1.Secrets/GetSecret": Method(
-                    session.GetSecretRequest, self._secret
-                )
-            }
-        )
+        self._server = Server({_GET_SECRET: Method(session.GetSecretRequest, self._secret)})
         headers = f"X-Docker-Expose-Session-Uuid: {self.session}\r\n"
         headers += "X-Docker-Expose-Session-Sharedkey: key\r\n"
+        for method in (_DIFF_COPY, _GET_SECRET):
+            headers += f"X-Docker-Expose-Session-Grpc-Method: {method}\r\n"
         own = Connection(is_client=False, accept=self._accept)
         await self._stack.enter_async_context(self._turned("/session", headers, own))
         self._connection = Connection(is_client=True)
@@ -147,7 +145,7 @@ class LlbClient:
 
     async def _accept(self, stream: Stream) -> None:
         headers = dict(await stream.wait_headers())
-        if headers[":path"] != "/moby.filesync.v1.FileSync/DiffCopy":
+        if headers[":path"] != _DIFF_COPY:
             await self._server.accept(stream)
             return
         stream.send_headers([(":status", "200"), ("content-type", "application/grpc")])

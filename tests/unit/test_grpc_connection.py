@@ -211,3 +211,27 @@ def test_what_was_read_before_is_not_lost() -> None:
             await server.closed
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("cut", [0, 2, 5])
+def test_the_end_of_a_body_without_chunks_is_passed_over(cut: int) -> None:
+    """As Node's clients send it before they turn their connection round."""
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        end = b"0\r\n\r\n"
+        client = Connection(is_client=True, pending=end[:cut], skipped=end)
+        theirs.sendall(end[cut:])
+        server = Connection(is_client=False, accept=Server(METHODS).accept)
+        for connection, sock in ((client, ours), (server, theirs)):
+            sock.setblocking(False)
+            await loop.connect_accepted_socket(lambda c=connection: c, sock)
+        try:
+            answer = await client.ask("/s/Echo", Text("hi").encode())
+            assert Text.decode(answer).text == "hi"
+        finally:
+            client.close()
+            server.close()
+
+    asyncio.run(work())

@@ -16,6 +16,8 @@ from pier.errors import Conflict, InvalidParameter
 _PROTOCOL = "h2c"
 _HEADER = "X-Docker-Expose-Session-"
 _HEAD = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+# The end of a body that Node's clients announced; Go's server passes it over.
+_NO_CHUNKS = b"0\r\n\r\n"
 
 Serve = Callable[[socket.socket, bytes], None]
 
@@ -35,10 +37,10 @@ async def session(call: Call) -> web.StreamResponse:
     if buildkit.has_session(session_id):
         raise Conflict(f"session {session_id} already exists")
     shared_key = headers.get(f"{_HEADER}Sharedkey", "")
-    methods = headers.getall(f"{_HEADER}Grpc-Method", [])
+    skipped = _NO_CHUNKS if headers.get("Transfer-Encoding") else b""
 
     def serve(sock: socket.socket, pending: bytes) -> None:
-        buildkit.keep_session(sock, pending, session_id, shared_key, methods)
+        buildkit.keep_session(sock, pending, session_id, shared_key, skipped=skipped)
 
     return await _turn(call, serve)
 

@@ -21,7 +21,7 @@ from pier.build.step_secrets import open_agent
 from pier.errors import PierError
 
 # Where BuildKit's clients say that a context is which they read from their standard input.
-_UPLOADS = "http://buildkit-session/"
+UPLOADS = "http://buildkit-session/"
 _SHA256 = 64
 _WEB = ("http://", "https://")
 
@@ -44,29 +44,39 @@ class Uploader(Protocol):
 
 
 class Fetcher:
-    """`private` is a directory for sockets; what is fetched goes with `context`."""
+    """`private` is a directory for sockets; what is fetched goes with `context`.
 
-    def __init__(self, context: Context, session: ClientSession | None, private: str) -> None:
+    `uploader` has what the client offers, the session itself without one.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        session: ClientSession | None,
+        private: str,
+        *,
+        uploader: object = None,
+    ) -> None:
         self._context = context
         self._session = session
         self._private = private
+        self._uploader = uploader if uploader is not None else session
 
     async def file(self, url: str, checksum: str, name: str = "") -> Fetched:
         """Fetch a file, called as in the URL unless it has a name. Raises PierError, OSError."""
         directory = self._context.directory()
-        session: object = self._session
-        if url.startswith(_UPLOADS) and isinstance(session, Uploader):
-            return await self._uploaded(session, url, os.path.join(directory, "upload"))
+        if url.startswith(UPLOADS) and isinstance(self._uploader, Uploader):
+            return await self._uploaded(self._uploader, url, os.path.join(directory, "upload"))
         found = await fetch(url, directory, checksum, name)
         digest = await asyncio.to_thread(_digest, os.path.join(directory, found))
         self._note(Material(without_secrets(url), {"sha256": digest}))
         return Fetched(directory, found)
 
-    async def _uploaded(self, session: Uploader, url: str, path: str) -> Fetched:
+    async def _uploaded(self, uploader: Uploader, url: str, path: str) -> Fetched:
         """Take what the client offers: its next build offers it under another URL."""
         file = await asyncio.to_thread(open, path, "xb")
         with file:
-            async for piece in session.upload(urlsplit(url).path):
+            async for piece in uploader.upload(urlsplit(url).path):
                 await asyncio.to_thread(file.write, piece)
         return Fetched(*os.path.split(path))
 

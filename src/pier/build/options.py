@@ -86,3 +86,16 @@ class BuildOptions(Struct, frozen=True):
     frontend_attributes: Mapping[str, str] | None = None
     remote: str = ""
     hostname: str = ""
+
+
+def attributes_of(options: BuildOptions) -> dict[str, str]:
+    """Return what is asked for under the names that BuildKit's frontend has for it."""
+    found = {f"build-arg:{k}": v for k, v in options.arguments.items() if v is not None}
+    found |= {f"label:{name}": value for name, value in options.labels.items()}
+    if options.target:
+        found["target"] = options.target
+    if options.network:
+        found["force-network-mode"] = options.network
+    if options.extra_hosts:
+        found["add-hosts"] = ",".join(options.extra_hosts)
+    return found

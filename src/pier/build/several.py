@@ -15,7 +15,7 @@ from pier.build.builder import Build, Builder
 from pier.build.caches.remote import RemoteCaches
 from pier.build.context import Context
 from pier.build.export.exporter import Receiver
-from pier.build.options import BuildOptions
+from pier.build.options import BuildOptions, attributes_of
 from pier.build.progress import SILENT, Progress
 from pier.build.result import BuildResult, Definition, PlatformResult
 from pier.build.runner import Tell
@@ -113,14 +113,7 @@ def _is_inline(options: BuildOptions) -> bool:
 def _definition(options: BuildOptions, build: Build) -> Definition:
     attributes = options.frontend_attributes
     if attributes is None:
-        attributes = {f"build-arg:{k}": v for k, v in options.arguments.items() if v is not None}
-        attributes |= {f"label:{name}": value for name, value in options.labels.items()}
-        if options.target:
-            attributes["target"] = options.target
-        if options.network:
-            attributes["force-network-mode"] = options.network
-        if options.extra_hosts:
-            attributes["add-hosts"] = ",".join(options.extra_hosts)
+        attributes = attributes_of(options)
     remote = options.remote or attributes.get("context", "")
     return Definition(
         attributes=attributes,

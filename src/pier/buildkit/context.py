@@ -8,7 +8,9 @@ from functools import partial
 
 from pier.build.context import DOCKERFILE, IGNORE_FILE, Context
 from pier.build.dockerfile.lines import MAX_BYTES
+from pier.build.failures import BuildFailed
 from pier.build.fetching import Fetcher
+from pier.build.git import parse_git
 from pier.build.ignore import Ignore, read_patterns
 from pier.build.kept_contexts import KeptContexts
 from pier.build.options import BuildOptions
@@ -21,27 +23,31 @@ from pier.errors import InvalidParameter, NotFound
 from pier.storage.root import DataRoot
 
 KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+_NOBODY = "failed to load cache key: could not access local files without session"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SessionContext(Context):
     """`dockerfile` is the Dockerfile's name and `text` its content, once `load` is over.
 
-    `key` and `dockerfile_key` are the names of the client's directories. Close it at the end.
+    `key` and `dockerfile_key` are the names of the client's directories. `uploader` has what is fetched
+    from the client itself. Close it at the end.
     """
 
     def __init__(
         self,
         root: DataRoot,
-        session: Session,
+        session: Session | None,
         trees: KeptContexts,
         shop: Shop,
         *,
         key: str = "context",
         dockerfile_key: str = "dockerfile",
+        uploader: object = None,
     ) -> None:
         super().__init__(root)
         self._session = session
+        self._uploader = uploader
         self._trees = trees
         self._executor = shop.executor
         self._private = shop.private
@@ -65,6 +71,8 @@ class SessionContext(Context):
         wanted = [self.dockerfile, f"{self.dockerfile}{IGNORE_FILE}"]
         if not name or name == DOCKERFILE:
             wanted.append(DOCKERFILE.lower())
+        if self._session is None:
+            raise BuildFailed(f"failed to read dockerfile: {_NOBODY}")
         what = f"[internal] load build definition from {self.dockerfile}"
         with working(progress, what, key=build_key) as work:
             await self._session.sync(self._dockerfile_key, place, {}, follow=wanted, work=work)
@@ -76,7 +84,7 @@ class SessionContext(Context):
             )
         self.text, own = found
         if own is None:
-            own = await self._ignore_file(progress, build_key)
+            own = await self._ignore_file(self._session, progress, build_key)
         self._patterns = read_patterns(own.decode("utf-8", "replace"))
         Ignore(self._patterns)  # raises for a pattern that cannot be
 
@@ -85,9 +93,11 @@ class SessionContext(Context):
     ) -> None:
         """Get a context from a URL: a repository, an archive or a Dockerfile. Raises PierError."""
         self._remote = True
-        fetcher = Fetcher(self, self._session, self._private)
+        fetcher = Fetcher(self, self._session, self._private, uploader=self._uploader)
         keep = options.arguments.get(KEEP_GIT_DIR) in ("1", "true")
-        with working(progress, f"[internal] load git source {url}", key=build_key):
+        is_git = parse_git(url) is not None
+        what = f"git source {url}" if is_git else "remote build context"
+        with working(progress, f"[internal] load {what}", key=build_key):
             await load_remote(url, self, fetcher, self._executor, keep_git_dir=keep)
         self.dockerfile = options.dockerfile or DOCKERFILE
 
@@ -98,10 +108,10 @@ class SessionContext(Context):
         self.root_fd = root_fd
         self.dockerfile = name or DOCKERFILE
 
-    async def _ignore_file(self, progress: Progress, build_key: str) -> bytes:
+    async def _ignore_file(self, session: Session, progress: Progress, build_key: str) -> bytes:
         place = self.directory()
         with working(progress, f"[internal] load {IGNORE_FILE}", key=build_key) as work:
-            await self._session.sync(self._key, place, {}, follow=[IGNORE_FILE], work=work)
+            await session.sync(self._key, place, {}, follow=[IGNORE_FILE], work=work)
         return await finished(self._executor, partial(_read, place, IGNORE_FILE)) or b""
 
     def read_dockerfile(self, name: str) -> str:
@@ -120,6 +130,7 @@ class SessionContext(Context):
     async def _load_files(self) -> None:
         assert self._progress is not None
         session = self._session
+        assert session is not None  # it has sent the Dockerfile
         key = f"{session.shared_key}\0{self._key}" if session.shared_key else ""
         tree = self._stack.enter_context(self._trees.held(key))
         with working(self._progress, "[internal] load build context", key=self._build_key) as work:

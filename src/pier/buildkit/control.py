@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -17,6 +17,7 @@ from pier.build.progress import Work, working
 from pier.build.result import BuildResult, Order
 from pier.build.threads import finished
 from pier.buildkit import attributes
+from pier.buildkit.attributes import Wanted
 from pier.buildkit.details import solve_error
 from pier.buildkit.history import History
 from pier.buildkit.inputs import Results, definition_of
@@ -25,6 +26,7 @@ from pier.buildkit.messages import control, gateway
 from pier.buildkit.messages.ops import Definition
 from pier.buildkit.messages.worker import BuildkitVersion, GCPolicy, WorkerRecord
 from pier.buildkit.platforms import supported
+from pier.buildkit.session import Session
 from pier.buildkit.sessions import Sessions
 from pier.buildkit.solve import LINT, OUTLINE, TARGETS, DockerfileSolve, check_frontend
 from pier.buildkit.workshop import Workshop
@@ -43,6 +45,9 @@ _REQUESTS = {
     LINT: "Lint a Dockerfile",
     _DESCRIBE: "List available subrequest types",
 }
+# What a build begins with: what its result is to be.
+Begin = Callable[[Job], Awaitable[gateway.Result]]
+
 _SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
 _IMAGE_CONFIG = "containerimage.config"
 _GATEWAY = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
@@ -84,27 +89,36 @@ class Control:
 
     async def solve(self, call: Call, request: control.SolveRequest) -> control.SolveResponse:
         """Build and export. With no frontend the client has its own, which drives the gateway."""
-        async with self._jobs.running(request.Ref) as job:
-            job.request = request
-            if request.Internal:
-                return control.SolveResponse(await self._solved(job, request))
-            with self._history.recorded(job) as record:
-                record.ExporterResponse = await self._solved(job, request)
-                return control.SolveResponse(dict(record.ExporterResponse))
+        return control.SolveResponse(await self.run(request, self._asked))
 
-    async def _solved(self, job: Job, request: control.SolveRequest) -> dict[str, str]:
+    async def run(self, request: control.SolveRequest, begin: Begin) -> dict[str, str]:
+        """Build what `begin` names, and export it as the request says; return the answer's keys."""
+        try:
+            async with self._jobs.running(request.Ref) as job:
+                job.request = request
+                if request.Internal:
+                    return await self._solved(job, begin)
+                with self._history.recorded(job) as record:
+                    record.ExporterResponse = await self._solved(job, begin)
+                    return dict(record.ExporterResponse)
+        finally:
+            self._workshop.tidy()
+
+    async def _asked(self, job: Job) -> gateway.Result:
+        request = job.request
         if request.definition is not None and request.definition.ops:
             ref = await self.load_llb(job, request.definition)
-            given = gateway.Result(ref=gateway.Ref(id=ref))
-        elif request.Frontend:
-            given = await self.load(
+            return gateway.Result(ref=gateway.Ref(id=ref))
+        if request.Frontend:
+            return await self.load(
                 job, request.Frontend, request.FrontendAttrs, request.FrontendInputs
             )
-        else:
-            given = await job.returned
+        return await job.returned
+
+    async def _solved(self, job: Job, begin: Begin) -> dict[str, str]:
+        given = await begin(job)
         found = given.ref or (next(iter(given.refs.refs.values())) if given.refs else None)
         ref = found.id if found is not None else ""
-        orders = _orders(request)
         if not ref:
             return {}
         solve = job.solve_of(ref)
@@ -112,7 +126,7 @@ class Control:
         self._results.keep(ref, result)
         job.provenance = _provenance(result, job.ref)
         answer: dict[str, str] = dict(result.cache_answer)
-        for order in orders:
+        for order in _orders(job.request):
             name = _EXPORTING.get(order.type, "exporting")
             with working(job.board, name, key=job.ref) as work:
                 answer |= await self._exported(job, work, order, result)
@@ -121,7 +135,7 @@ class Control:
     async def _exported(
         self, job: Job, work: Work, order: Order, result: BuildResult
     ) -> dict[str, str]:
-        session = self._sessions.find(job.request.Session)
+        client = job.client or self._sessions.find(job.request.Session)
         try:
             exporter = self._workshop.exporter(order.type)
             kept = order.type == "moby" and "push" not in order.attributes
@@ -129,7 +143,7 @@ class Control:
                 # The engine's own store: as with dockerd's, provenance that nobody asked for in
                 # words is the build's history's, and the image stays one manifest.
                 result = replace(result, provenance=None)
-            return await exporter.export(result, order, session, work)
+            return await exporter.export(result, order, client, work)
         except Exception as exc:
             raise solve_error(exc, source=None, places=()) from exc
 
@@ -159,9 +173,16 @@ class Control:
             wanted.options.contexts, inputs, partial(self._image, job)
         )
         wanted = replace(wanted, options=replace(wanted.options, contexts=contexts))
-        files = await self._files(job, inputs)
+        return await self.begin(job, wanted, session, files=await self._files(job, inputs))
+
+    async def begin(
+        self, job: Job, wanted: Wanted, session: Session | None, *, files: Solve | None = None
+    ) -> gateway.Result:
+        """As `load`, of attributes that have been read."""
         solve = DockerfileSolve(
-            self._workshop, self._trees, session, wanted, job.board, files=files
+            *(self._workshop, self._trees, session, wanted, job.board),
+            client=job.client or session,
+            files=files,
         )
         ref = f"{job.ref}-{len(job.solves)}"
         job.solves[ref] = solve

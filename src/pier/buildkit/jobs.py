@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
+from pier.build.export.exporter import Receiver
 from pier.build.result import BuildResult
 from pier.buildkit.board import Board
 from pier.buildkit.messages import control, gateway
@@ -42,7 +43,8 @@ class Solve(Protocol):
 class Job:
     """One Control.Solve. `returned` is what the client's own frontend came to.
 
-    `provenance` are predicates by their types, as the history has them.
+    `provenance` are predicates by their types, as the history has them. `client` is who passwords
+    are asked of and outputs go to, None for the session that the request names.
     """
 
     def __init__(self, ref: str) -> None:
@@ -52,6 +54,7 @@ class Job:
         self.returned: asyncio.Future[gateway.Result] = asyncio.get_running_loop().create_future()
         self.solves: dict[str, Solve] = {}
         self.request = control.SolveRequest()
+        self.client: Receiver | None = None
         self.provenance: list[tuple[str, bytes]] = []
 
     def solve_of(self, ref: str) -> Solve:

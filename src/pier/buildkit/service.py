@@ -6,11 +6,12 @@ Made when the first client comes; an engine that builds nothing has none of it i
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any
 
 from pier.build.kept_contexts import KeptContexts
+from pier.buildkit.classic import ClassicBuilds
 from pier.buildkit.control import Control
 from pier.buildkit.gateway import Gateway
 from pier.buildkit.history import History
@@ -23,7 +24,7 @@ from pier.grpc.server import Server
 
 
 class BuildKit:
-    """To be made and closed on the loop."""
+    """To be made and closed on the loop. `classic` are builds that come by way of POST /build."""
 
     def __init__(self, workshop: Workshop, trees: KeptContexts, executor: Executor) -> None:
         self._executor = executor
@@ -34,6 +35,7 @@ class BuildKit:
         jobs, history = Jobs(), History()
         control = Control(workshop, self._sessions, jobs, trees, history, worker_id)
         gateway = Gateway(control, jobs)
+        self.classic = ClassicBuilds(workshop, self._sessions, jobs, control)
         self._server = Server({**control.methods(), **gateway.methods()})
 
     def serve(self, sock: socket.socket, pending: bytes) -> None:
@@ -47,11 +49,15 @@ class BuildKit:
         pending: bytes,
         session_id: str,
         shared_key: str,
-        methods: Sequence[str],
+        *,
+        skipped: bytes = b"",
     ) -> None:
-        """Have a client's session for as long as it lasts; the socket is taken."""
-        connection = Connection(is_client=True, pending=pending)
-        session = Session(connection, session_id, shared_key, methods, self._executor)
+        """Have a client's session for as long as it lasts; the socket is taken.
+
+        `skipped` is what the client may send first that is not HTTP/2's.
+        """
+        connection = Connection(is_client=True, pending=pending, skipped=skipped)
+        session = Session(connection, session_id, shared_key, self._executor)
         over: list[Callable[[], None]] = []
 
         async def keep() -> None:

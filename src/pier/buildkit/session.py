@@ -1,7 +1,6 @@
 """A client's session: its connection turned round, where the client serves and we call.
 
-The services are BuildKit's (session/filesync, auth, secrets, sshforward); which of them a client
-has, it says in the headers of POST /session.
+The services are BuildKit's (session/filesync, auth, secrets, sshforward).
 """
 
 import asyncio
@@ -42,8 +41,8 @@ _BULK_BYTES, _BULK_S = 64 << 10, 0.003
 class Session:
     """What a build asks of a client: `build.session.ClientSession`.
 
-    `shared_key` names the client's directory from one build to the next, "" for none. `methods` are
-    those that the client serves.
+    `shared_key` names the client's directory from one build to the next, "" for none. What it serves is
+    found by asking: clients announce their methods in headers, but dockerode's announce none.
     """
 
     def __init__(
@@ -51,13 +50,11 @@ class Session:
         connection: Connection,
         session_id: str,
         shared_key: str,
-        methods: Sequence[str],
         executor: Executor,
     ) -> None:
         self.id = session_id
         self.shared_key = shared_key
         self._connection = connection
-        self._methods = {method.lower() for method in methods}
         self._executor = executor
         self._relays: set[asyncio.Task[None]] = set()
 
@@ -65,9 +62,6 @@ class Session:
         for relay in self._relays:
             relay.cancel()
         self._connection.close()
-
-    def serves(self, method: str) -> bool:
-        return method.lower() in self._methods
 
     # Secrets, agents, passwords
 
@@ -103,8 +97,6 @@ class Session:
         return theirs
 
     async def credentials(self, host: str) -> tuple[str, str]:
-        if not self.serves(f"{_AUTH}/Credentials"):
-            return "", ""
         name = _HUB if host in ("docker.io", "registry-1.docker.io", "index.docker.io") else host
         request = messages.CredentialsRequest(Host=name)
         try:

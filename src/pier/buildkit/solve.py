@@ -12,7 +12,7 @@ import msgspec
 from pier.build.builder import Build
 from pier.build.context_paths import context_paths
 from pier.build.dockerfile.errors import DockerfileError
-from pier.build.export.exporter import credentials_of
+from pier.build.export.exporter import Receiver, credentials_of
 from pier.build.failures import BuildFailed
 from pier.build.kept_contexts import KeptContexts
 from pier.build.lint.text import as_document, as_text, ordered
@@ -41,22 +41,24 @@ LINT, OUTLINE, TARGETS = "frontend.lint", "frontend.outline", "frontend.targets"
 class DockerfileSolve:
     """`load` reads the Dockerfile, `result` builds. `close` ends it, whatever it is doing.
 
-    `files` are the context and the Dockerfile, where the client gave them as a definition.
+    `files` are the context and the Dockerfile, where the client gave them as a definition. `client` is
+    asked for passwords, and for what it offers to be taken.
     """
 
     def __init__(
         self,
         workshop: Workshop,
         trees: KeptContexts,
-        session: Session,
+        session: Session | None,
         wanted: Wanted,
         board: Board,
         *,
+        client: Receiver | None,
         files: Solve | None = None,
     ) -> None:
         self._files = files
         self._workshop = workshop
-        self._session = session
+        self._client = client
         self._wanted = wanted
         self._board = board
         self._shop = workshop.shop(self._credentials)
@@ -67,6 +69,7 @@ class DockerfileSolve:
             self._shop,
             key=wanted.context_key,
             dockerfile_key=wanted.dockerfile_key,
+            uploader=client,
         )
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(self._context)
@@ -96,7 +99,7 @@ class DockerfileSolve:
             raise self._failed(exc) from exc
 
     async def _credentials(self, domain: str) -> Credentials:
-        return await credentials_of(self._session, domain)
+        return await credentials_of(self._client, domain)
 
     async def warn(self) -> None:
         """Tell what the lint checks find in what is built. Raises GrpcError where it is an error."""
@@ -199,7 +202,7 @@ class DockerfileSolve:
                 progress=self._board,
                 key=self._key,
                 caches=self._workshop.caches,
-                receiver=self._session,
+                receiver=self._client,
             )
         except PierError as exc:
             raise self._failed(exc) from exc

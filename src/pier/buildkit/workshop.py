@@ -41,3 +41,7 @@ class Workshop(Protocol):
     async def prune(self, rule: Rule) -> list[Kept]:
         """Throw away what a rule names; return it."""
         ...
+
+    def tidy(self) -> None:
+        """Collect garbage beside whatever else is under way, as far as the rules ask for it."""
+        ...

@@ -39,3 +39,6 @@ class EngineWorkshop:
     async def prune(self, rule: Rule) -> list[Kept]:
         gone, _ = await self._builds.keeping.prune(rule)
         return gone
+
+    def tidy(self) -> None:
+        self._builds.tidy()

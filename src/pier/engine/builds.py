@@ -163,6 +163,34 @@ class Builds:
 
         return relay(work)
 
+    def build_through_buildkit(
+        self,
+        body: AsyncIterator[bytes],
+        options: BuildOptions,
+        credentials: CredentialsFor,
+        *,
+        remote: str,
+        session: str,
+        build_id: str,
+    ) -> AsyncIterator[bytes]:
+        """Build as BuildKit's clients do that ask for it here; yields lines of JSON.
+
+        `session` and `build_id` are the client's names for those, "" for none. As with `build`.
+        """
+        from pier.buildkit.classic import Request  # noqa: PLC0415
+
+        request = Request(options, body, credentials, remote, session, build_id)
+
+        async def work(tell: Tell) -> None:
+            await self.buildkit.classic.build(request, _teller(tell))
+
+        return relay(work)
+
+    def cancel(self, build_id: str) -> None:
+        """Stop a build of `build_through_buildkit`, if it is there."""
+        if self._buildkit is not None:
+            self._buildkit.classic.cancel(build_id)
+
     async def _work(
         self,
         shop: Shop,

@@ -43,11 +43,16 @@ class Connection(asyncio.Protocol):
     """`accept` serves a stream that the other side began; None for a side that only calls.
 
     `is_client` begins with the preface. `pending` is what was read of the socket before. `closed`
-    is done when the connection is gone.
+    is done when the connection is gone. `skipped` may come first, and is passed over.
     """
 
     def __init__(
-        self, *, is_client: bool, accept: Accept | None = None, pending: bytes = b""
+        self,
+        *,
+        is_client: bool,
+        accept: Accept | None = None,
+        pending: bytes = b"",
+        skipped: bytes = b"",
     ) -> None:
         self.window = WINDOW_BYTES
         self.send_window = frames.DEFAULT_WINDOW
@@ -59,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._accept = accept
         self._is_client = is_client
         self._pending = pending
+        self._skipped = skipped
         self._next = 1 if is_client else 2
         self._last = 0
         self._streams: dict[int, Stream] = {}
@@ -97,6 +103,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data, self._rest = self._rest + data, b""
+        if self._skipped:
+            if len(data) < len(self._skipped) and self._skipped.startswith(data):
+                self._rest = data
+                return
+            data, self._skipped = data.removeprefix(self._skipped), b""
         try:
             self._take_apart(data)
         except Broken as exc:
