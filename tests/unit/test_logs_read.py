@@ -50,6 +50,18 @@ def test_lines_become_frames(tmp_path):
     assert read_all(log, tty=True) == "one\ntwo ü\n".encode()
 
 
+@pytest.mark.parametrize("more", [{}, {"timestamps": True}], ids=["plain", "timestamps"])
+def test_lines_of_one_stream_share_a_frame_where_the_reader_does_not_care(tmp_path, more):
+    log = tmp_path / "log"
+    log.write_text(line("a\n") + line("b\n") + line("x\n", "stderr") + line("c\n"))
+    at = "2026-01-02T03:04:05.500000000Z " if more else ""
+    assert unframe(read_all(log, joined=True, **more)) == [
+        (1, f"{at}a\n{at}b\n"),
+        (2, f"{at}x\n"),
+        (1, f"{at}c\n"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

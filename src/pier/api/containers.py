@@ -118,6 +118,11 @@ async def update(call: Call) -> web.StreamResponse:
     return json_answer(await call.engine.containers.update(call.name, request, lifted))
 
 
+# The command lines take a log's frames apart and copy what is in them: one for each line would cost
+# them a system call each. Libraries hand frames out, and their users count on a line each.
+_COPIERS = ("Docker-Client/", "Pier-Client/")
+
+
 async def logs(call: Call) -> web.StreamResponse:
     options = LogOptions(
         stdout=call.flag("stdout"),
@@ -128,6 +133,7 @@ async def logs(call: Call) -> web.StreamResponse:
         since=call.timestamp("since"),
         until=call.timestamp("until"),
         tail=_tail(call.text("tail")),
+        joined=call.request.headers.get("User-Agent", "").startswith(_COPIERS),
     )
     containers = call.engine.containers
     if options.follow and call.connection.can_be_taken:

@@ -376,6 +376,7 @@ class Containers:
             details=options.details,
             tail=-1 if options.tail is None else options.tail,
             tty=container.record.Config.Tty,
+            joined=options.joined,
         )
         return container, query, until_s
 

@@ -12,6 +12,8 @@ and framing some thousands of lines with a handful of calls into C (0.3 µs a li
 
 import contextlib
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +22,8 @@ Line = TypeVar("Line", "LogLine", "_Text")
 
 STDOUT = b"\1\0\0\0"
 STDERR = b"\2\0\0\0"
+_STREAM = attrgetter("stream")
+_FULL_TIME = len("2026-11-23T21:45:46.123456789")
 
 
 class LogLine(msgspec.Struct, gc=False):
@@ -39,7 +43,8 @@ class _Text(msgspec.Struct, gc=False):
 class LogQuery(msgspec.Struct, frozen=True, gc=False):
     """`tail` counts lines from the end, -1 is all. `since` and `until` are inclusive, in RFC 3339
     with up to nine digits and without the "Z" (so that texts compare as times), "" for no bound.
-    `tty` asks for the bare bytes, without frames.
+    `tty` asks for the bare bytes, without frames. `joined` lets a frame hold several lines of one
+    stream.
     """
 
     stdout: bool = True
@@ -50,6 +55,7 @@ class LogQuery(msgspec.Struct, frozen=True, gc=False):
     details: bool = False
     tail: int = -1
     tty: bool = False
+    joined: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -85,6 +91,8 @@ class Renderer:
     def _render_plain(self, lines: list[_Text]) -> bytes:
         if self._query.tty:
             return "".join([line.log for line in lines]).encode()
+        if self._query.joined:
+            return _joined(lines)
         # One frame a line, as dockerd: docker-py hands out frames as lines.
         return b"".join(
             [
@@ -97,7 +105,7 @@ class Renderer:
 
     def _render_selected(self, lines: list[LogLine]) -> bytes:
         query = self._query
-        parts: list[bytes] = []
+        selected: list[_Text] = []
         for line in lines:
             at = line.time.rstrip("Z")
             if query.since and at < query.since:
@@ -107,12 +115,9 @@ class Renderer:
                 break
             if not (query.stdout if line.stream == "stdout" else query.stderr):
                 continue
-            payload = (self._prefix(line, at) + line.log).encode()
+            selected.append(_Text(self._prefix(line, at) + line.log, line.stream))
             self._inside_line[line.stream] = not line.log.endswith("\n")
-            if not query.tty:
-                payload = frame(STDOUT if line.stream == "stdout" else STDERR, payload)
-            parts.append(payload)
-        return b"".join(parts)
+        return self._render_plain(selected)
 
     def _prefix(self, line: LogLine, at: str) -> str:
         """Time and attributes, at the beginning of a line but not of its later parts."""
@@ -120,8 +125,10 @@ class Renderer:
             return ""
         prefix = ""
         if self._query.timestamps:
-            seconds, _, fraction = at.partition(".")
-            prefix = f"{seconds}.{fraction:0<9}Z "
+            if len(at) < _FULL_TIME:
+                seconds, _, fraction = at.partition(".")
+                at = f"{seconds}.{fraction:0<9}"
+            prefix = f"{at}Z "
         if self._query.details:
             from urllib.parse import quote_plus  # noqa: PLC0415 - rare, and a follower waits for it
 
@@ -129,6 +136,16 @@ class Renderer:
             shown = (f"{quote_plus(key)}={quote_plus(value)}" for key, value in pairs)
             prefix += ",".join(shown) + " "
         return prefix
+
+
+def _joined(lines: list[_Text]) -> bytes:
+    """One frame for all lines of one stream that follow each other."""
+    return b"".join(
+        frame(
+            STDOUT if stream == "stdout" else STDERR, "".join([line.log for line in run]).encode()
+        )
+        for stream, run in groupby(lines, _STREAM)
+    )
 
 
 def _decode(decoder: "msgspec.json.Decoder[Line]", data: bytes) -> list[Line]:

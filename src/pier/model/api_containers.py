@@ -221,6 +221,7 @@ class LogOptions(Struct, frozen=True):
 
     `since` and `until` are nanoseconds since the epoch, None when open. `tail` is the number of
     last lines, None for all. `details` prepends the labels and variables chosen by `--log-opt`.
+    `joined` says that the reader does not care where one line's frame ends and the next begins.
     """
 
     stdout: bool = False
@@ -231,3 +232,4 @@ class LogOptions(Struct, frozen=True):
     since: int | None = None
     until: int | None = None
     tail: int | None = None
+    joined: bool = False
