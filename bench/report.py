@@ -14,8 +14,8 @@ from pier import __version__
 BEGIN, END = "<!-- bench: written by `make bench` -->", "<!-- /bench -->"
 # What the README shows, by the beginning of the row's name.
 SHOWN = (
-    "`docker run --rm --network none", "`docker run --rm IMAGE true`", "`docker run -d`",
-    "`docker exec", "20 `docker run --rm --network none`, 4", "200 MB of 71-byte lines, ",
+    "`docker run --rm --network none", "create, start, wait until removed", "`docker version`",
+    "`docker run --rm IMAGE true`", "`docker run -d`", "`docker exec", "an exec with its output", "20 `docker run --rm --network none`, 4", "200 MB of 71-byte lines, ",
     "`docker logs`", "`docker load`", "`docker push`", "`docker pull`", "`docker build`",
     "PSS of a keeper",
 )  # fmt: skip

@@ -41,6 +41,7 @@ from sides import Bench, absent, open_bench  # noqa: E402
 MEASUREMENTS: "dict[str, Callable[[Bench], Iterable[Row | Curve]]]" = {
     "fresh": growth.fresh,
     "run": starts.run_none,
+    "api": starts.by_api,
     "bridge": starts.run_bridge,
     "published": starts.run_published,
     "detached": starts.run_detached,

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 
 from rows import PODMAN, Row, spread, take_turns
@@ -25,6 +26,27 @@ def run_none(bench: Bench) -> Iterator[Row]:
     row = Row("`docker run --rm --network none IMAGE true`", goal=8)
     command = ("run", "--rm", *NONE, NAME, "true")
     yield take_turns(row, bench.runs, bench.command(*command, podman=True))
+
+
+def by_api(bench: Bench) -> Iterator[Row]:
+    """What the engines alone take, and what the command line alone: it is in all other rows."""
+    yield take_turns(
+        Row("`docker version`, the command line almost alone"), bench.runs, bench.command("version")
+    )
+    yield take_turns(
+        Row("create, start, wait until removed, by the API alone"),
+        bench.runs,
+        {side: partial(api.run, "true") for side, api in bench.apis.items()},
+    )
+    bench.both("run", "-d", "--name", "target", *NONE, NAME, "sleep", "3600")
+    try:
+        yield take_turns(
+            Row("an exec with its output, by the API alone"),
+            bench.runs,
+            {side: partial(api.execute, "target", "true") for side, api in bench.apis.items()},
+        )
+    finally:
+        bench.both("rm", "-f", "target")
 
 
 def run_bridge(bench: Bench) -> Iterator[Row]:
