@@ -212,3 +212,24 @@ def _race(engine: EngineProcess, image: str, seed: int, listener: Listener) -> N
     wait_until(
         lambda: set(listener.replay()[0].values()) <= {"gone"}, "everything was told to be gone"
     )
+
+
+def test_a_pause_freezes_no_exec_on_its_way(pierd: EngineProcess, image: str) -> None:
+    """It would be answered when somebody thaws the container: its client hangs."""
+    pierd.docker("run", "-d", "--name", "race-p", "--network", "none", image, "sleep", "600")
+    racer = Racer(pierd, image, 1)
+    dice = random.Random(1)
+    for _ in range(40):
+        made = racer.request("POST", "/containers/race-p/exec", {201}, {"Cmd": ["true"]})
+        starting = threading.Thread(
+            target=racer.request,
+            args=("POST", f"/exec/{made['Id']}/start", {200, 409, 500}, {"Detach": True}),
+        )
+        starting.start()
+        threading.Event().wait(dice.random() * 0.015)
+        racer.act("race-p", "pause", {204})
+        starting.join(10)
+        assert not starting.is_alive()
+        racer.act("race-p", "unpause", {204})
+    assert racer.problems == []
+    pierd.remove_containers()

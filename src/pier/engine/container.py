@@ -8,7 +8,7 @@ step without an `await` in it is atomic. A `Run` is one life of the container: o
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import UNSET
@@ -20,6 +20,8 @@ from pier.errors import Conflict, Unavailable
 from pier.model.api_containers import WaitError, WaitResponse
 from pier.model.container import ContainerRecord
 from pier.model.gotime import parse_rfc3339
+
+EXECS_START_S = 2.0
 
 
 @dataclass(slots=True)
@@ -80,6 +82,10 @@ class Container:
         self.run: Run | None = None
         self.held: list[HeldClient] = []
         self.execs: set[str] = set()
+        self.starting_execs: set[asyncio.Event] = set()
+        """What is set as each of those has started, or failed."""
+        self.is_pausing = False
+        """It is about to be frozen; no further exec begins."""
         self.backoff = Backoff()
         self.restart_timer: asyncio.TimerHandle | None = None
         self.is_removing = False
@@ -113,6 +119,21 @@ class Container:
             yield
         except Unavailable as exc:
             raise Conflict(f"container {self.id} is not running") from exc
+
+    @contextlib.asynccontextmanager
+    async def pausing(self) -> AsyncIterator[None]:
+        """Let no exec begin and those on their way start, or fail, first: one that is frozen before
+        it runs answers its client when somebody thaws it. Waits two seconds at most.
+        """
+        self.is_pausing = True
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EXECS_START_S):
+                    for started in tuple(self.starting_execs):
+                        await started.wait()
+            yield
+        finally:
+            self.is_pausing = False
 
     def wait_exit(self) -> "asyncio.Future[WaitResponse]":
         """A future for the next exit, or the removal."""

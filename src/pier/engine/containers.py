@@ -203,8 +203,9 @@ class Containers:
                 )
             if status == "paused":
                 raise Conflict(f"Container {container.id} is already paused")
-            with container.ending():
-                await container.keeper.pause()
+            async with container.pausing():
+                with container.ending():
+                    await container.keeper.pause()
             assert container.run is not None
             self._watch.pause(container.run)
             self._moved(container, Move.PAUSED, "pause")

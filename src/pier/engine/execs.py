@@ -226,7 +226,9 @@ class Execs:
         services, request = self._services, made.request
         if made.status != "created":
             raise Conflict(f"exec command {made.id} is already running")
+        _check_running(made.container, made.container.id)
         made.status = "starting"
+        made.container.starting_execs.add(made.settled)
         try:
             config = build_exec(
                 made.container.record,
@@ -264,6 +266,8 @@ class Execs:
         except BaseException:
             self._forget_later(made, NOT_INVOKED)
             raise
+        finally:
+            made.container.starting_execs.discard(made.settled)
         made.status = "running"
         made.settled.set()
         if made.early_exit is not None:
@@ -382,7 +386,7 @@ def _detach_keys(text: str) -> bytes:
 
 def _check_running(container: Container, ref: str) -> None:
     status = container.record.State.Status
-    if status == "paused":
+    if status == "paused" or container.is_pausing:
         raise Conflict(f"Container {ref} is paused, unpause the container before exec")
     if status == "restarting":
         raise Conflict(
