@@ -187,6 +187,20 @@ def test_compressions(engine: EngineProcess, docker: Client, files: dict[str, st
     assert docker("run", "--rm", "made/archive").stdout == "1\n"
 
 
+def test_names_by_digest(engine: EngineProcess, docker: Client, files: dict[str, str]) -> None:
+    output = {"type": "image", "name": "made/named:1", "name-canonical": "true"}
+    build(engine, files, [output])
+    (named,) = json.loads(docker("inspect", "-f", "{{json .RepoDigests}}", "made/named:1").stdout)
+    assert named.startswith("made/named@sha256:")
+    assert docker("run", "--rm", named).stdout == "1\n"
+    files["f"] = "other\n"
+    build(engine, files, [{"type": "image", "dangling-name-prefix": "made/dangling"}])
+    (dangling,) = docker("images", "-q", "--no-trunc", "made/dangling").stdout.split()
+    (named,) = json.loads(docker("inspect", "-f", "{{json .RepoDigests}}", dangling).stdout)
+    assert named.startswith("made/dangling@sha256:")
+    docker("rmi", "-f", dangling)
+
+
 def test_files(engine: EngineProcess, files: dict[str, str]) -> None:
     built = build(engine, files, [{"type": "tar"}, {"type": "local"}], provenance="mode=min")
     for data in built.files.values():

@@ -238,6 +238,10 @@ def test_cache_from(build: Build) -> None:
     assert build.run("cat", "/u") == first
     # Docker's classic builder has no cache beside the images that are named.
     assert build(text, "--cache-from", "made/nowhere").stdout.count("Using cache") == 0
+    more = text + "RUN cat /proc/sys/kernel/random/uuid > /v\n"
+    build(more)
+    assert build(more).stdout.count("Using cache") == 4
+    assert build(more, "--cache-from", "made/from").stdout.count("Using cache") == 3
     build.docker("rmi", "made/it")
 
 

@@ -47,8 +47,8 @@ class BuildOptions(Struct, frozen=True):
     as well. `outputs` are what is made of the result, an image with the names of `references` when
     there are none. `provenance` and `sbom` as in `BuildResult`. `cache_imports` and
     `cache_exports` are caches elsewhere. `frontend_attributes` are those of BuildKit's client,
-    for provenance, None where it is no such client. With `is_cache_from_alone` no step is taken from
-    the cache when there are no images of `cache_from` here, as with Docker's classic builder. `remote`
+    for provenance, None where it is no such client. With `is_cache_from_alone` images of
+    `cache_from` are all the cache there is, as with Docker's classic builder. `remote`
     is the URL of a context that is fetched. `hostname` is that of steps, each its own for "".
     """
 

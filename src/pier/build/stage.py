@@ -121,12 +121,16 @@ class StageBuild:
         self.author = ""
         self.sources: Mapping[str, Image | None] = {}
 
+    @property
+    def _has_others_alone(self) -> bool:
+        """Whether the cache is to be made of named images, and of nothing else."""
+        return bool(self._job.options.cache_from) and self._job.options.is_cache_from_alone
+
     def _lacks_sources(self) -> bool:
         """Whether the images that the cache is to be made of alone are all absent."""
-        names = self._job.options.cache_from
-        if not names or not self._job.options.is_cache_from_alone:
+        if not self._has_others_alone:
             return False
-        for name in names:
+        for name in self._job.options.cache_from:
             with contextlib.suppress(NotFound, InvalidParameter):
                 self._shop.store.get(name)
                 return False
@@ -504,7 +508,9 @@ class StageBuild:
         shop, parent = self._shop, self.image
         epoch = self._job.epoch
         async with shop.cache.building(key):
-            found = None if self.cache_lost else shop.cache.find(key)
+            # Beside the images that are named, Docker's classic builder has no cache.
+            has_own = not (self.cache_lost or self._has_others_alone)
+            found = shop.cache.find(key) if has_own else None
             if found is None and self._job.options.cache_from and not self.cache_lost:
                 found = await self._from_others(created_by, key)
             if found is None and self._job.caches and not self.cache_lost:

@@ -7,7 +7,7 @@ are written now and kept, so that what is pushed later is what the answer says.
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
@@ -24,6 +24,7 @@ from pier.build.threads import finished
 from pier.errors import InvalidParameter, NotFound
 from pier.images.image import Image
 from pier.images.store import ImageStore
+from pier.model.digest import Digest
 from pier.model.oci import Descriptor, chain_ids, decode_config
 from pier.model.reference import Reference, parse_reference
 from pier.registry.progress import Progress
@@ -76,7 +77,11 @@ class ImageExporter:
                 if attributes.push:
                     await self._push(composed, attributes, references, receiver, work)
                 if attributes.store:
-                    main = await self._store_all(composed, references, work)
+                    kept = [
+                        *references,
+                        *_by_digest(Digest(composed.top.digest), attributes, references),
+                    ]
+                    main = await self._store_all(composed, kept, work)
                     answer[CONFIG_DIGEST] = main.id
             finally:
                 # Here, for that deletes files.
@@ -98,6 +103,8 @@ class ImageExporter:
             and not attributes.annotations
             and attributes.oci is None
             and attributes.store
+            and not attributes.name_canonical
+            and not attributes.dangling_prefix
             and not result.inline_cache
         )
 
@@ -129,13 +136,14 @@ class ImageExporter:
     ) -> Image:
         """Register every platform's image; return the one that the names stand for, or the first."""
         tagged = [r for r in references if r.tag and not r.digest]
+        names = [*tagged, *(r for r in references if r.digest)]
         # At once: the disk is waited for about as long as for one of them.
         puts = [partial(self._store.blobs.put, data) for data in composed.documents.values()]
         await asyncio.gather(*(finished(self._executor, put) for put in puts))
 
         def register() -> list[Image]:
             return [
-                register_composed(self._store, composed, number, tagged)
+                register_composed(self._store, composed, number, names)
                 for number in range(len(composed.images))
             ]
 
@@ -222,3 +230,17 @@ def _references(attributes: ImageAttributes) -> list[Reference]:
     if attributes.push and not found:
         raise InvalidParameter("tag is needed when pushing to registry")
     return list(found.values())
+
+
+def _by_digest(
+    digest: Digest, attributes: ImageAttributes, references: Sequence[Reference]
+) -> Iterator[Reference]:
+    """Yield the names of an image by what it is, `name@digest`, that were asked for.
+
+    Raises InvalidParameter for a prefix that is no name.
+    """
+    if attributes.name_canonical:
+        for reference in references:
+            yield Reference(reference.domain, reference.path, "", digest)
+    if attributes.dangling_prefix and not references:
+        yield parse_reference(f"{attributes.dangling_prefix}@{digest}")
