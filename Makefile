@@ -8,7 +8,6 @@ SHELL := /bin/bash
 .PHONY: test lint unit kernel client crash vm demo bench venv clean
 
 PYTEST := .venv/bin/pytest -q --timeout 180
-WORKERS := --numprocesses 2
 
 # One after another: the rings share two cores and the machine's cgroups.
 .NOTPARALLEL:
@@ -30,7 +29,7 @@ lint: venv
 	.venv/bin/lint-imports
 
 unit: venv
-	$(PYTEST) $(WORKERS) --dist worksteal tests/unit
+	$(PYTEST) tests/unit
 
 kernel: venv
 	@tools/packages.sh busybox-static e2fsprogs libnftables1 libseccomp2 util-linux procps uidmap
