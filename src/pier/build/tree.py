@@ -1,15 +1,13 @@
 """A stage's files to work on: its layers and an empty upper directory on top, as an overlay.
 
-Mounted in a mount namespace of a thread, which does the work and ends: nothing shows in the host's
-mount table, and a SIGKILL leaves nothing but a directory in staging/.
+Mounted in a mount namespace of its own: a SIGKILL leaves nothing but a directory in staging/.
 """
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 
 from pier.kernel import mount as mnt
-from pier.kernel.namespaces import CLONE_NEWNS, unshare
+from pier.kernel.apart import in_own_mounts
 from pier.kernel.overlay import mount_overlay
 
 
@@ -22,28 +20,18 @@ def work_on(layers: Sequence[str], directory: str, work: Callable[[int], None]) 
     upper, place = os.path.join(directory, "upper"), os.path.join(directory, "root")
     for name in ("upper", "work", "root"):
         os.mkdir(os.path.join(directory, name), 0o755)
-    failures: list[BaseException] = []
 
     def run() -> None:
+        if layers:
+            mount_overlay("/", list(layers), upper, os.path.join(directory, "work"), place)
+        else:
+            mnt.mount(upper, place, "", mnt.MS_BIND)
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            unshare(CLONE_NEWNS)  # of this thread alone: it ends with it
-            mnt.mount("none", "/", "", mnt.MS_REC | mnt.MS_PRIVATE)
-            if layers:
-                mount_overlay("/", list(layers), upper, os.path.join(directory, "work"), place)
-            else:
-                mnt.mount(upper, place, "", mnt.MS_BIND)
-            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                work(fd)
-            finally:
-                os.close(fd)
-                mnt.umount2(place, mnt.MNT_DETACH)
-        except BaseException as exc:  # noqa: BLE001 - it is raised again where somebody waits
-            failures.append(exc)
+            work(fd)
+        finally:
+            os.close(fd)
+            mnt.umount2(place, mnt.MNT_DETACH)
 
-    thread = threading.Thread(target=run, name="build step")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+    in_own_mounts(run, "build step")
     return upper

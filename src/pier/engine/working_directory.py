@@ -7,13 +7,12 @@ So that `docker cp`, `diff` and `export` see it before the first start, as with 
 import asyncio
 import errno
 import os
-import threading
 
 from pier.engine.services import Services
 from pier.errors import Internal
 from pier.images.image import Image
 from pier.kernel import mount as mnt
-from pier.kernel.namespaces import CLONE_NEWNS, unshare
+from pier.kernel.apart import in_own_mounts
 from pier.kernel.overlay import forget_volatile, mount_overlay
 from pier.model.container import ContainerRecord
 from pier.runtime.rootfs import Root
@@ -35,9 +34,10 @@ async def make_working_directory(services: Services, record: ContainerRecord, im
     loop = asyncio.get_running_loop()
     with services.images.pinned() as pins:
         pins.add(*image.chain_ids)
-        error = await loop.run_in_executor(services.executor, _make, layers, data, path)
-    if error is not None:
-        raise Internal(_say(error, path))
+        try:
+            await loop.run_in_executor(services.executor, _make, layers, data, path)
+        except OSError as exc:
+            raise Internal(_say(exc, path)) from exc
     return True
 
 
@@ -57,33 +57,23 @@ def _is_there(layers: list[str], path: str) -> bool:
     return True
 
 
-def _make(layers: list[str], data: str, path: str) -> OSError | None:
-    """Blocking. The overlay is mounted for a moment, over its own upper directory and in the mount
-    namespace of a thread that ends at once: a SIGKILL leaves nothing.
-    """
-    failed: list[OSError] = []
+def _make(layers: list[str], data: str, path: str) -> None:
+    """Blocking. The overlay is mounted for a moment, over its own upper directory. Raises OSError."""
+    upper, workdir = f"{data}/upper", f"{data}/work"
 
     def work() -> None:
-        upper, workdir = f"{data}/upper", f"{data}/work"
+        # Volatile, or its unmount would wait for the disk.
+        mount_overlay("/", layers, upper, workdir, upper, volatile=True)
         try:
-            if layers:
-                unshare(CLONE_NEWNS)
-                mnt.mount("none", "/", "", mnt.MS_REC | mnt.MS_PRIVATE)
-                # Volatile, or its unmount would wait for the disk.
-                mount_overlay("/", layers, upper, workdir, upper, volatile=True)
-            try:
-                _make_below(upper, path)
-            finally:
-                if layers:
-                    mnt.umount2(upper, mnt.MNT_DETACH)
-                    forget_volatile(workdir)
-        except OSError as exc:
-            failed.append(exc)
+            _make_below(upper, path)
+        finally:
+            mnt.umount2(upper, mnt.MNT_DETACH)
+            forget_volatile(workdir)
 
-    thread = threading.Thread(target=work, name="working directory")
-    thread.start()
-    thread.join()
-    return failed[0] if failed else None
+    if layers:
+        in_own_mounts(work, "working directory")
+    else:
+        _make_below(upper, path)
 
 
 def _make_below(root: str, path: str) -> None:

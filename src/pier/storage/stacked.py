@@ -6,11 +6,10 @@ SIGKILL leaves nothing.
 """
 
 import os
-import threading
 from collections.abc import Sequence
 
 from pier.kernel import mount as mnt
-from pier.kernel.namespaces import CLONE_NEWNS, unshare
+from pier.kernel.apart import in_own_mounts
 from pier.kernel.overlay import lacks_lowerdir_plus
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -49,27 +48,17 @@ def open_stacked(layers: Sequence[str]) -> int:
 
 def _mount_aside(layers: Sequence[str]) -> int:
     """Mount over the lowest layer in a namespace that ends with the thread that made it."""
-    found: list[int | OSError] = []
     fds: list[int] = []
 
-    def work() -> None:
+    def work() -> int:
         try:
-            unshare(CLONE_NEWNS)
-            mnt.mount("none", "/", "", mnt.MS_REC | mnt.MS_PRIVATE, "")
             # Opened in here: overlayfs takes no layer of another mount namespace.
             fds.extend(os.open(layer, _PATH) for layer in layers)
             lower = ":".join(f"/proc/self/fd/{fd}" for fd in fds)
             mnt.mount("overlay", layers[0], "overlay", mnt.MS_RDONLY, f"lowerdir={lower}")
-            found.append(os.open(layers[0], _DIRECTORY))
-        except OSError as exc:
-            found.append(exc)
+            return os.open(layers[0], _DIRECTORY)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    thread = threading.Thread(target=work, name="overlay")
-    thread.start()
-    thread.join()
-    if isinstance(found[0], OSError):
-        raise found[0]
-    return found[0]
+    return in_own_mounts(work, "overlay")
