@@ -114,7 +114,7 @@ class StageBuild:
         self._inputs: Inputs | None = None
         self._shown = ""
         self._is_past_base = False
-        self.cache_lost = not job.options.use_cache or self._lacks_sources()
+        self.cache_lost = not job.options.use_cache
         self.is_cached = False
         self.image: Image | None = None
         self.config = ContainerConfig()
@@ -126,15 +126,11 @@ class StageBuild:
         """Whether the cache is to be made of named images, and of nothing else."""
         return bool(self._job.options.cache_from) and self._job.options.is_cache_from_alone
 
-    def _lacks_sources(self) -> bool:
-        """Whether the images that the cache is to be made of alone are all absent."""
-        if not self._has_others_alone:
-            return False
-        for name in self._job.options.cache_from:
-            with contextlib.suppress(NotFound, InvalidParameter):
-                self._shop.store.get(name)
-                return False
-        return True
+    def _in_own_cache(self, key: str) -> Image | None:
+        """Beside the images that are named, Docker's classic builder has no cache."""
+        if self.cache_lost or self._has_others_alone:
+            return None
+        return self._shop.cache.find(key)
 
     def begin(self, image: Image | None) -> list[str]:
         """Stand on an image; return its triggers, which are the first steps."""
@@ -304,7 +300,7 @@ class StageBuild:
         key = key_of(None, ["LINK", *what, owner, place, self._job.epoch])
 
         async def make() -> str:
-            layer = None if self.cache_lost else shop.cache.find(key)
+            layer = self._in_own_cache(key)
             directory = self._job.context.directory()
             if layer is not None:
                 self._stand_by(layer)
@@ -508,9 +504,7 @@ class StageBuild:
         shop, parent = self._shop, self.image
         epoch = self._job.epoch
         async with shop.cache.building(key):
-            # Beside the images that are named, Docker's classic builder has no cache.
-            has_own = not (self.cache_lost or self._has_others_alone)
-            found = shop.cache.find(key) if has_own else None
+            found = self._in_own_cache(key)
             if found is None and self._job.options.cache_from and not self.cache_lost:
                 found = await self._from_others(created_by, key)
             if found is None and self._job.caches and not self.cache_lost:
