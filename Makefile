@@ -29,7 +29,7 @@ lint: venv
 	.venv/bin/lint-imports
 
 unit: venv
-	$(PYTEST) tests/unit
+	$(PYTEST) --numprocesses 2 --dist worksteal tests/unit
 
 kernel: venv
 	@tools/packages.sh busybox-static e2fsprogs libnftables1 libseccomp2 util-linux procps uidmap
