@@ -90,7 +90,7 @@ def layer_size(services: Services, host: HostConfig) -> int:
 
 
 def _check_again(services: Services, request: CreateRequest, record: ContainerRecord) -> None:
-    """While volumes were filled and directories made, the name may have been taken and the image removed."""
+    """While volumes were filled, the name may have been taken and the image removed."""
     services.store.reserve_name(record.Name)
     if record.Image not in services.images:
         raise NotFound(f"No such image: {request.Image}")

@@ -55,8 +55,8 @@ def parse_all(
 ) -> list[MountRecord]:
     """Return all mounts, volumes and images as they were named, those nearer to the root first.
 
-    `readonly_recursive` is what `ro` means in `Binds`. With `check_sources`, the source of a bind in `Mounts` must exist. Raises InvalidParameter in
-    dockerd's words.
+    `readonly_recursive` is what `ro` means in `Binds`. With `check_sources`, the source of a bind in
+    `Mounts` must exist. Raises InvalidParameter in dockerd's words.
     """
     if not (host.Binds or host.Mounts or host.Tmpfs):
         return []

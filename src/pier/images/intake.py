@@ -3,8 +3,8 @@
 Blobs are written to ingest/ as they arrive; what looks like a layer is unpacked into staging/ by
 worker threads meanwhile, before anybody has said which image it belongs to, since archives name
 their images last. `register` then gives everything its place, but plain tars, which are in their
-layers now (`storage/recipe.py`): their files go before they were written to the disk. What was not needed, or all of it
-after a failure, is thrown away at the end; after a SIGKILL the next start does it.
+layers now (`storage/recipe.py`): their files go before they were written to the disk. What was not
+needed, or all of it after a failure, is thrown away at the end; after a SIGKILL the next start does it.
 """
 
 import errno

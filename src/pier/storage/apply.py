@@ -55,9 +55,9 @@ class Applied(Struct, frozen=True):
 def apply_layer(reader: TarReader, root_fd: int, cut: Cut | None = None) -> Applied:
     """Unpack a layer into the empty directory `root_fd`, which stays the caller's to close.
 
-    `cut` is told what goes into which file. Raises TarError for the archive's faults and OSError for the disk's (ENOSPC). What was unpacked
-    until then stays: the caller throws the directory away. Modes, owners and device nodes need
-    privileges as the calls do.
+    `cut` is told what goes into which file. Raises TarError for the archive's faults and OSError for
+    the disk's (ENOSPC). What was unpacked until then stays: the caller throws the directory away.
+    Modes, owners and device nodes need privileges as the calls do.
     """
     job = Unpacking(reader, root_fd, cut)
     try:

@@ -3,8 +3,9 @@
     <data-root>/registry/    a store (store.py) of all that was pushed
 
 A manifest with a tag is handed to the engine (`adoption.py`): its blobs get a second name in the
-engine's store, so that nothing is copied (a plain tar is in its layer there), and its tag is a name of the image. The store remembers
-which manifest it was, since the engine knows one for each image and others may follow. A tag that
+engine's store, so that nothing is copied (a plain tar is in its layer there), and its tag is a name
+of the image. The store remembers which manifest it was, since the engine knows one for each image and
+others may follow. A tag that
 the engine does not know any more, or that means another image there, is none, and is forgotten with
 what was pushed for it (`settle`). What is no image stays what it is in any registry.
 """
