@@ -26,7 +26,6 @@ ID = re.compile(r"[0-9a-f]{64}|(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])")
 # What need not be the same, by method and path: why.
 DIFFERENT = {
     "POST /auth": "each says in its own words that there is no network",
-    "POST /session": "BuildKit is not served yet, or is by another test",
     "GET /containers/over/logs?stdout=1&tail=1": "which of two lines came last is a race",
     "POST /containers/held/kill?signal=SIGWINCH": "any signal thaws with dockerd",
     "POST /containers/held/start": "… after which it runs",
