@@ -50,12 +50,19 @@ def received(engine: EngineProcess) -> int:
     return sum(os.stat(f"{partial}/{name}").st_size for name in os.listdir(partial))
 
 
+def wait_until_kept(engine: EngineProcess) -> None:
+    """Wait until what was compressed for a push is kept, which happens behind the client's back."""
+    ingest = f"{engine.data_root}/ingest"
+    wait_until(lambda: not os.listdir(ingest), "what was pushed has its place")
+
+
 def test_a_registry_that_dies_half_way_of_a_pull(apart: EngineProcess):
     apart.start()
     docker, name = apart.docker, f"localhost:{PORT}/large:1"
     load(docker, name, SMALL, LARGE)
     with docker_registry_at(apart, PORT) as registry:
         docker("push", name)
+        wait_until_kept(apart)
         docker("rmi", name)
         client = docker.popen("pull", name)
         wait_until(lambda: received(apart) > 1_000_000, "something was received")

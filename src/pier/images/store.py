@@ -446,10 +446,10 @@ class ImageStore:
         """
         changed: list[Layer] = []
         try:
-            if not writer.is_kept:
-                return False
+            new = writer.digest
+            if not writer.is_kept or not self.layers.has_blob(old):
+                return False  # removed meanwhile: the disk would work for nothing
             with self.pinned() as pins:
-                new = writer.digest
                 pins.add(new)
                 if not self.blobs.exists(new):  # pushed to our own registry, it came back to us
                     writer.commit()

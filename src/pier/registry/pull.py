@@ -226,6 +226,7 @@ class Puller:
                     progress.update(short(descriptor.digest), action)
             for digest, size in missing.items():
                 if self._store.blobs.exists(digest):
+                    self._partials.forget(digest)
                     intake.receive(StoredBlob(self._store.blobs, digest))
                     progress.update(short(digest), "Download complete")
                     continue
@@ -255,7 +256,10 @@ class Puller:
             registering = asyncio.ensure_future(asyncio.to_thread(register))
             stack.push_async_callback(_settle, registering, blobs)
             await self._download(repository, blobs, progress)
-            return await self._registered(registering, blobs)
+            image = await self._registered(registering, blobs)
+            for blob in blobs.values():
+                blob.spare()  # what came here by another way meanwhile keeps that file
+            return image
 
     async def _registered(
         self, registering: "asyncio.Future[Image]", blobs: dict[str, PartialBlob]

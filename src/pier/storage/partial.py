@@ -34,8 +34,14 @@ class Partials:
 
     def open(self, digest: Digest, size: int) -> "PartialBlob":
         """Start or go on with a download; one at a time for a digest. Call `resume` first."""
-        name = f"{algorithm_of(digest)}-{hex_of(digest)}"
-        return PartialBlob(self._root.join("partial", name), self._blobs, digest, size)
+        return PartialBlob(self._path(digest), self._blobs, digest, size)
+
+    def forget(self, digest: Digest) -> None:
+        """Remove what an earlier attempt left; nobody is downloading it."""
+        self._root.discard(self._path(digest))
+
+    def _path(self, digest: Digest) -> str:
+        return self._root.join("partial", f"{algorithm_of(digest)}-{hex_of(digest)}")
 
     def _forget_old(self) -> None:
         now = time.time()
