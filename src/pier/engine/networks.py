@@ -162,12 +162,23 @@ class Networks:
         self.endpoints.close()
         self._firewall.close()
         self.namespaces.close()
-        self._netlink.close()
         if self._suffix and not any(c.record.State.Status in ALIVE for c in self._containers):
-            try:
-                network_clean.remove(self._suffix)
-            except (OSError, PierError) as exc:
-                log.warning("the networks' links are left: %s", exc)
+            self._remove_links()
+        self._netlink.close()
+
+    def _remove_links(self) -> None:
+        """Take away bridges and rules.
+
+        The veth of a container that has just ended may still be on its bridge: the kernel takes
+        network namespaces apart in its own time.
+        """
+        try:
+            for network in self.store:
+                if network.is_bridged and network.interface:
+                    self._bridges.sweep(network, set())
+            network_clean.remove(self._suffix)
+        except (OSError, PierError) as exc:
+            log.warning("the networks' links are left: %s", exc)
 
     # What is there
 
