@@ -9,6 +9,8 @@ rules is never the machine's. A command that must reach pierd over IP, or be rea
 same one: `[*engine.in_network, "command", …]`.
 """
 
+import contextlib
+import glob
 import os
 import re
 import shutil
@@ -23,6 +25,9 @@ from typing import Any
 
 import pexpect
 
+from engine_calls import Calls
+
+PREFIX = "pier-test-"
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -131,15 +136,14 @@ class EngineProcess:
     """A pierd with its own socket, roots, network and pidfile; `start`, then `close`."""
 
     def __init__(self) -> None:
-        self.directory = tempfile.mkdtemp(prefix="pier-test-", dir=place())
+        self.directory = tempfile.mkdtemp(prefix=PREFIX, dir=place())
         self.socket = os.path.join(self.directory, "pier.sock")
         self.host = f"unix://{self.socket}"
+        self.calls = Calls(self.socket)
         self.data_root = os.path.join(self.directory, "data")
         self.exec_root = os.path.join(self.directory, "exec")
         self.pidfile = os.path.join(self.directory, "pierd.pid")
         self.log = os.path.join(self.directory, "pierd.log")
-        self.openapi_report = ""
-        """What was wrong with answers, a line each; "" when nobody looks."""
         config = os.path.join(self.directory, "docker-config")
         os.mkdir(config)
         self.env = {
@@ -207,16 +211,13 @@ class EngineProcess:
         process = self._process
         try:
             wait_until(
-                lambda: process.poll() is not None or self.answers(), "pierd answers", seconds=60
+                lambda: process.poll() is not None or self.calls.answers(),
+                "pierd answers",
+                seconds=60,
             )
         except AssertionError as exc:
             raise AssertionError(f"{exc}\n{self.log_tail()}") from None
         assert process.poll() is None, f"pierd ended with {process.returncode}:\n{self.log_tail()}"
-
-    def answers(self) -> bool:
-        """Return whether an engine answers on the socket."""
-        done = self.docker("version", "--format", "{{.Server.Version}}", check=False)
-        return done.returncode == 0
 
     def stop(self) -> int:
         """End pierd as an administrator would, with SIGTERM; return its exit code."""
@@ -240,9 +241,13 @@ class EngineProcess:
         self.start()
 
     def remove_containers(self) -> None:
-        found = self.docker("ps", "--all", "--quiet", "--no-trunc").stdout.split()
-        if found:
-            self.docker("rm", "--force", "--volumes", *found)
+        """Remove all of them, by force; and wait for those that go on their own."""
+
+        def gone() -> bool:
+            going = [c for c in self.calls.containers() if not self.calls.remove_container(c)]
+            return not going
+
+        wait_until(gone, "no container is left", seconds=60)
 
     def log_tail(self, lines: int = 60, offset: int = 0) -> str:
         """Return the last lines of pierd's log that lie beyond byte `offset`."""
@@ -280,12 +285,15 @@ class EngineProcess:
             ) from None
 
     def _leftovers(self) -> list[str]:
+        others = set(self._containers_of_others())
         found = [f"mount: {line}" for line in _lines("/proc/self/mountinfo") if self._names(line)]
         found += [f"process: {pid} {_command_line(pid)}" for pid in self._processes()]
         found += [
             f"cgroup: {path}"
             for path in _container_cgroups()
-            if path not in self._cgroups_before and not _lines(path + "/cgroup.procs")
+            if path not in self._cgroups_before
+            and not _lines(path + "/cgroup.procs")
+            and os.path.basename(path) not in others
         ]
         for directory in (
             os.path.join(self.exec_root, "containers"),
@@ -301,17 +309,29 @@ class EngineProcess:
     def _names(self, text: str) -> bool:
         return self.directory in text
 
+    def _containers_of_others(self) -> Iterator[str]:
+        """Yield the IDs of what runs in engines beside this one: the ring has two workers."""
+        for root in glob.glob(f"{place()}/{PREFIX}*/exec/containers"):
+            if not self._names(root):
+                with contextlib.suppress(FileNotFoundError):
+                    yield from os.listdir(root)
+
     def _processes(self) -> Iterator[int]:
         """Yield the processes that have anything to do with this engine's directory."""
         ours = {os.getpid(), os.getppid()}
         for name in os.listdir("/proc"):
-            if not name.isdecimal() or int(name) in ours:
-                continue
-            texts = [f"/proc/{name}/{part}" for part in ("cmdline", "environ", "mountinfo")]
-            if any(self._names(line) for path in texts for line in _lines(path)) or any(
-                self._names(target) for target in _links(f"/proc/{name}/fd")
-            ):
+            if name.isdecimal() and int(name) not in ours and self._is_ours(f"/proc/{name}"):
                 yield int(name)
+
+    def _is_ours(self, process: str) -> bool:
+        words = [line for part in ("cmdline", "environ") for line in _lines(f"{process}/{part}")]
+        if any(map(self._names, words)) or any(map(self._names, _links(f"{process}/fd"))):
+            return True
+        mounts = _lines(f"{process}/mountinfo")
+        # A mount namespace that another engine has made may be a copy with a mount of ours in it.
+        return any(map(self._names, mounts)) and not any(
+            f"{place()}/{PREFIX}" in line and not self._names(line) for line in (*words, *mounts)
+        )
 
     def _sweep(self) -> None:
         """End and remove whatever a failed run left, so that the machine is as it was."""

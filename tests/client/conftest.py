@@ -11,16 +11,65 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from classic_build import Build
+from made_once import debian_tar
+from openapi_findings import unexcused
 
 import openapi_schema
 from busybox_image import NAME, docker_archive, root_tar
+from engine_calls import Calls
 from engine_process import Client, EngineProcess
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROBLEMS = pytest.StashKey[set[str]]()
 LOG_OFFSET = pytest.StashKey[int]()
+# Whole files go to the two workers, in the order of this list and then by name: what takes longest
+# comes first, so that none of them works alone at the end.
+LONGEST = (
+    "test_network_matrix",
+    "test_pier_bootstrap",
+    "test_docker_networks",
+    "test_docker_runtimes",
+    "test_databases",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[PROBLEMS] = set()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        place = {name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker's engine was found to answer."""
+    node.config.stash[PROBLEMS].update(getattr(node, "workeroutput", {}).get("problems", ()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    found = session.config.stash[PROBLEMS]
+    problems = unexcused(found)
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["problems"] = problems
+    elif problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    found = config.stash[PROBLEMS]
+    if problems := unexcused(found):
+        terminalreporter.section("answers that are not as the OpenAPI document says")
+        for problem in problems:
+            terminalreporter.write_line(problem)
 
 
 class OtherEngine(EngineProcess):
@@ -30,6 +79,7 @@ class OtherEngine(EngineProcess):
         super().__init__()
         self.host = host
         self.env["DOCKER_HOST"] = host
+        self.calls = Calls(host.removeprefix("unix://"))
 
     @property
     def in_network(self) -> list[str]:
@@ -55,29 +105,29 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
     try:
         if not host:
             running.start()
-        with _held_against_openapi(running):
+        with _held_against_openapi(running, request.config):
             yield running
     finally:
         running.close()
 
 
 @contextlib.contextmanager
-def _held_against_openapi(engine: EngineProcess) -> Iterator[None]:
+def _held_against_openapi(engine: EngineProcess, config: pytest.Config) -> Iterator[None]:
     """Let the clients talk through a proxy that checks every answer, where that is possible.
 
-    What it found is told by the last test of the ring, test_zz_openapi.
+    What it found fails the run at its end, for it is of no one test.
     """
     if openapi_schema.why_not():
         yield
         return
     listen = os.path.join(engine.directory, "checked.sock")
-    engine.openapi_report = os.path.join(engine.directory, "openapi-report")
-    with open(engine.openapi_report, "w"):
+    report = os.path.join(engine.directory, "openapi-report")
+    with open(report, "w"):
         pass
     script = os.path.join(os.path.dirname(openapi_schema.__file__), "openapi_proxy.py")
     upstream = engine.host.removeprefix("unix://")
     proxy = subprocess.Popen(
-        [sys.executable, script, listen, upstream, engine.openapi_report], stdout=subprocess.PIPE
+        [sys.executable, script, listen, upstream, report], stdout=subprocess.PIPE
     )
     try:
         assert proxy.stdout is not None
@@ -88,6 +138,8 @@ def _held_against_openapi(engine: EngineProcess) -> Iterator[None]:
         engine.env["DOCKER_HOST"] = engine.host
         proxy.kill()
         proxy.communicate()
+        with open(report) as file:
+            config.stash[PROBLEMS].update(file.read().splitlines())
 
 
 @pytest.fixture
@@ -101,8 +153,12 @@ def pierd(engine: EngineProcess) -> EngineProcess:
 @pytest.fixture(scope="session")
 def image(engine: EngineProcess) -> str:
     """The name of a loaded busybox image; its Cmd is sh."""
-    engine.docker.raw("load", stdin=docker_archive(NAME, [root_tar()]))
+    load_image(engine)
     return NAME
+
+
+def load_image(engine: EngineProcess) -> None:
+    engine.docker.raw("load", stdin=docker_archive(NAME, [root_tar()]))
 
 
 @pytest.fixture
@@ -114,16 +170,7 @@ def docker(engine: EngineProcess) -> Client:
 @pytest.fixture(scope="session")
 def debian_image(engine: EngineProcess) -> str:
     """The name of a minimal Debian, made by mmdebstrap once and kept below .cache."""
-    tar = os.path.join(ROOT, ".cache", "debian.tar")
-    if not os.path.exists(tar):
-        if not shutil.which("mmdebstrap"):
-            pytest.skip("mmdebstrap is not installed")
-        os.makedirs(os.path.dirname(tar), exist_ok=True)
-        made = subprocess.run(
-            [os.path.join(ROOT, "tools", "debian_root.sh"), tar], capture_output=True, check=False
-        )
-        if made.returncode != 0:
-            pytest.skip(f"mmdebstrap failed: {made.stderr.decode(errors='replace')[-500:]}")
+    tar = debian_tar("debian")
     engine.docker("import", tar, "pier-test/debian:latest", timeout=180)
     return "pier-test/debian:latest"
 
@@ -138,6 +185,9 @@ def _leave_no_container(request: pytest.FixtureRequest) -> Iterator[None]:
     request.node.stash[LOG_OFFSET] = engine.log_size()
     yield
     engine.remove_containers()
+    if "image" in request.fixturenames and not engine.calls.has_image(NAME):
+        load_image(engine)
+        raise AssertionError(f"the image of all tests, {NAME}, went during this one")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -156,18 +206,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture
-def build(docker: Client, image: str, tmp_path: Path) -> Iterator[Build]:
+def build(engine: EngineProcess, image: str, tmp_path: Path) -> Iterator[Build]:
+    docker = engine.docker
     classic = Client(docker.command, {**docker.env, "DOCKER_BUILDKIT": "0"})
-    builder = Build(classic, image, tmp_path)
-    yield builder
-    containers = docker("ps", "-aq").stdout.split()
-    if containers:
-        docker("rm", "-f", *containers)
-    found = docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-    for name in found:
-        if name.startswith("made/"):
-            docker("rmi", "-f", name)
-    docker("builder", "prune", "-af")
-    left = docker("images", "-aq", "--filter", "dangling=true").stdout.split()
-    if left:
-        docker("rmi", "-f", *left, check=False)
+    yield Build(classic, image, tmp_path)
+    engine.remove_containers()
+    engine.calls.remove_built("made/")

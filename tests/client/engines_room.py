@@ -2,7 +2,7 @@
 
     room = EnginesRoom(root)              mount, pid and network namespaces, `root` as its root
     room("podman", "--version")           one command in it, to its end
-    room.close()                          every process in it ends, its cgroups go
+    room.close()                          every process in it ends, its cgroup goes
 
 `root` is a file system with both engines, see tools/engines_root.sh. It is covered by an overlay
 in memory, so nothing is ever written to it; the repository and our interpreter appear in it under
@@ -59,12 +59,13 @@ def find_root() -> str | None:
 class EnginesRoom:
     """The room, as long as its first process lives."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, cgroup: str = "/libpod_parent") -> None:
+        """`cgroup` is where the room's engine makes those of its containers."""
         self.work = tempfile.mkdtemp(prefix="pier-engines-", dir=place())
         self.runtime = os.path.join(os.path.dirname(sys.executable), "pier-runtime")
         # A system's own interpreter is in /usr, and there the root has its own of the same release.
         bound = [p for p in (REPOSITORY, sys.prefix, sys.base_prefix) if p not in ("/", "/usr")]
-        self._before = _cgroups()
+        self._cgroup = cgroup
         self._holder = subprocess.Popen(
             [
                 *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=KILL"),
@@ -105,8 +106,8 @@ class EnginesRoom:
     def close(self) -> None:
         self._holder.send_signal(signal.SIGKILL)
         self._holder.wait()
-        for path in sorted(_cgroups() - self._before, reverse=True):
-            cgroup = Cgroup(detect(), path)
+        if any(os.path.isdir(h.mount + self._cgroup) for h in detect().all):
+            cgroup = Cgroup(detect(), self._cgroup)
             cgroup.kill()
             cgroup.remove()
         shutil.rmtree(self.work)
@@ -122,12 +123,3 @@ class EnginesRoom:
 def _children(pid: int) -> list[int]:
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(word) for word in file.read().split()]
-
-
-# Below which the engines make their containers' cgroups.
-def _cgroups() -> set[str]:
-    found = set()
-    for hierarchy in detect().all:
-        with os.scandir(hierarchy.mount) as entries:
-            found |= {f"/{e.name}" for e in entries if e.is_dir()} & {"/libpod_parent", "/default"}
-    return found

@@ -6,21 +6,21 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
+from made_once import alone
 
 from engine_process import EngineProcess
 
+CERTS_D = "/etc/docker/certs.d"
 HERE = os.path.dirname(os.path.abspath(__file__))
 # alice, secret
 HTPASSWD = "alice:$2b$05$oex1so5mVbjMKVakgxzrR.Ksov0cBo3dc5cpYrwVLF8SNg5yaHgJ6\n"
 
 
 @contextlib.contextmanager
-def running(
-    engine: EngineProcess, port: int, *command: str, address: str = "127.0.0.1"
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(engine: EngineProcess, port: int, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server in the engine's network until the block ends; wait until it listens."""
     log = os.path.join(engine.directory, f"server-{port}.log")
     path = os.pathsep.join((os.path.dirname(HERE), HERE))
@@ -32,19 +32,26 @@ def running(
             env={**os.environ, "PYTHONPATH": path},
         )
     try:
-        probe = f"import socket; socket.create_connection(('{address}', {port}), 1)"
         deadline = time.monotonic() + 30
-        while subprocess.run(
-            [*engine.in_network, sys.executable, "-c", probe], capture_output=True, check=False
-        ).returncode:
+        while not _listens(process.pid, port):
             with open(log) as said:
                 assert process.poll() is None, said.read()
             assert time.monotonic() < deadline, f"nothing listens on {port}"
-            time.sleep(0.05)
+            time.sleep(0.02)
         yield process
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Tell whether anything listens on the port in a process's network."""
+    ends = f":{port:04X} "
+    for kind in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/net/{kind}") as file:
+            if any(ends in line and line.split()[3] == "0A" for line in file):
+                return True
+    return False
 
 
 @contextlib.contextmanager
@@ -63,7 +70,7 @@ def docker_registry_at(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run it, or run it again with what it has, at an address; yield its process."""
     command = _docker_registry(engine, port, tls=tls, address=address)
-    with running(engine, port, *command, address=address) as process:
+    with running(engine, port, *command) as process:
         yield process
 
 
@@ -123,6 +130,25 @@ def make_certificates(directory: str, names: str = "DNS:localhost,IP:127.0.0.1")
             *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
             *("-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem"),
         )
+
+
+@contextlib.contextmanager
+def trusted(host: str, files: Mapping[str, str]) -> Iterator[None]:
+    """Put certificates where a registry's are looked for: a name in there, and what to copy.
+
+    The directory is the machine's: the ring's other worker may do the same at the time.
+    """
+    directory = f"{CERTS_D}/{host}"
+    with alone("certs.d"):
+        os.makedirs(directory)
+    try:
+        for name, source in files.items():
+            shutil.copy(source, f"{directory}/{name}")
+        yield
+    finally:
+        shutil.rmtree(directory)
+        with alone("certs.d"), contextlib.suppress(OSError):  # what others have there stays
+            os.rmdir(CERTS_D)
 
 
 @contextlib.contextmanager

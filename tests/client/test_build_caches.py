@@ -26,20 +26,15 @@ def files(image: str) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _clean(docker: Client) -> Iterator[None]:
+def _clean(engine: EngineProcess) -> Iterator[None]:
     yield
-    forget(docker)
+    forget(engine)
 
 
-def forget(docker: Client) -> None:
+def forget(engine: EngineProcess) -> None:
     """Remove everything that builds have left."""
-    for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split():
-        if "made/" in name:
-            docker("rmi", "-f", name)
-    docker("builder", "prune", "-af")
-    if left := docker("images", "-aq", "--filter", "dangling=true").stdout.split():
-        docker("rmi", "-f", *left, check=False)
-    assert len(docker("images", "-aq").stdout.split()) <= 2
+    engine.calls.remove_built("made/")
+    assert len(engine.calls.image_ids()) <= 2
 
 
 def cached(built: Built) -> int:
@@ -64,14 +59,14 @@ def test_directory(
     first = steps(docker, engine, files, cacheto=json.dumps([entry]))
     assert cached(first) == 0
     identity = docker("inspect", "-f", "{{.Id}}", "made/cached").stdout
-    forget(docker)
+    forget(engine)
     source = json.dumps([f"type=local,src={place}"])
     again = steps(docker, engine, files, cachefrom=source)
     assert cached(again) == taken
     assert docker("run", "--rm", "made/cached").stdout == "first\n"
     if mode == "max":
         assert docker("inspect", "-f", "{{.Id}}", "made/cached").stdout == identity
-    forget(docker)
+    forget(engine)
     files["f"] = "changed\n"
     changed = steps(docker, engine, files, cachefrom=source)
     # The stage `first` in its cache, and what comes before the COPY.
@@ -109,23 +104,23 @@ def test_registry_and_inline(engine: EngineProcess, docker: Client, files: dict[
     with docker_registry(engine, PORT) as registry:
         ref = f"{registry}/made/cache:1"
         steps(docker, engine, files, cacheto=json.dumps([f"type=registry,ref={ref},mode=max"]))
-        forget(docker)
+        forget(engine)
         again = steps(docker, engine, files, cachefrom=json.dumps([f"type=registry,ref={ref}"]))
         assert cached(again) == 7
-        forget(docker)
+        forget(engine)
         name = f"{registry}/made/inline:1"
         order = {"type": "image", "name": name, "push": "true"}
         build(engine, files, [order], buildargs='{"BUILDKIT_INLINE_CACHE": "1"}')
         assert docker("run", "--rm", name).stdout == "first\n"
-        forget(docker)
+        forget(engine)
         source = json.dumps([f"type=registry,ref={name}"])
         again = steps(docker, engine, files, cachefrom=source)
         assert cached(again) == 6  # the other stage is not in the image
-        forget(docker)
+        forget(engine)
         # An image that says nothing of a cache, but whose history begins with the same words.
         plain = f"{registry}/made/plain:1"
         build(engine, files, [{"type": "image", "name": plain, "push": "true"}])
-        forget(docker)
+        forget(engine)
         again = steps(docker, engine, files, cachefrom=json.dumps([f"type=registry,ref={plain}"]))
         assert cached(again) == 6
         missing = json.dumps([f"type=registry,ref={registry}/made/none:1"])
@@ -164,6 +159,6 @@ def test_pier_build(
     words = ("build", "--network", "none", "--progress", "plain", "-t", "made/pier")
     engine.pier(*words, "--cache-to", f"type=local,dest={cache},mode=max", str(context))
     identity = docker("inspect", "-f", "{{.Id}}", "made/pier").stdout
-    forget(docker)
+    forget(engine)
     engine.pier(*words, "--cache-from", f"type=local,src={cache}", str(context))
     assert docker("inspect", "-f", "{{.Id}}", "made/pier").stdout == identity

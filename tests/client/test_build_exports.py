@@ -24,14 +24,9 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 @pytest.fixture(autouse=True)
-def _clean(docker: Client) -> Iterator[None]:
+def _clean(engine: EngineProcess) -> Iterator[None]:
     yield
-    for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split():
-        if "made/" in name:
-            docker("rmi", "-f", name)
-    docker("builder", "prune", "-af")
-    if left := docker("images", "-aq", "--filter", "dangling=true").stdout.split():
-        docker("rmi", "-f", *left, check=False)
+    engine.calls.remove_built("made/")
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 from export_builds import Failed, Layout, build
+from made_once import CACHE, made
 
 from engine_process import Client, EngineProcess
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINFMT = "/proc/sys/fs/binfmt_misc"
 # The start of an ELF executable for AArch64, and which of its bits count.
 MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
@@ -32,15 +32,8 @@ CMD ["cat", "/machine"]
 def files() -> dict[str, str | bytes]:
     if os.uname().machine != "x86_64":
         pytest.skip("arm64 is foreign to amd64 only")
-    foreign = os.path.join(ROOT, ".cache", "busybox-arm64")
-    if not os.path.exists(foreign):
-        made = subprocess.run(
-            [os.path.join(ROOT, "tools", "foreign_busybox.sh"), "arm64", foreign],
-            capture_output=True,
-            check=False,
-        )
-        if made.returncode:
-            pytest.skip(f"no busybox for arm64: {made.stderr.decode(errors='replace')[-300:]}")
+    path = os.path.join(CACHE, "busybox-arm64")
+    foreign = made("busybox-arm64", "foreign_busybox.sh", "arm64", path)
     own = shutil.which("busybox")
     assert own
     found: dict[str, str | bytes] = {"Dockerfile": DOCKERFILE}

@@ -100,13 +100,10 @@ class Classic:
 
 
 @pytest.fixture
-def classic(engine: EngineProcess, image: str, docker: Client) -> Iterator[Classic]:
-    before = set(docker("images", "-aq").stdout.split())
+def classic(engine: EngineProcess, image: str) -> Iterator[Classic]:
+    before = engine.calls.image_ids()
     yield Classic(engine.env["DOCKER_HOST"], image)
-    docker("builder", "prune", "-af")
-    left = [i for i in docker("images", "-aq").stdout.split() if i not in before]
-    if left:
-        docker("rmi", "-f", *left, check=False)
+    engine.calls.remove_images_but(before)
 
 
 def test_an_archive_without_a_session(classic: Classic, docker: Client) -> None:

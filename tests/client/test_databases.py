@@ -1,15 +1,13 @@
 """A real database of Debian's whose data lives through all that happens to its containers."""
 
 import os
-import shutil
-import subprocess
 import uuid
 
 import pytest
+from made_once import CACHE, debian_tar
 
 from engine_process import EngineProcess, wait_until
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SERVER = ["redis-server", "--dir", "/data", "--appendonly", "yes", "--appendfsync", "always"]
 
 
@@ -21,14 +19,7 @@ POSTGRESQL = (
 
 def database_image(engine: EngineProcess, package: str, *changes: str) -> str:
     """A minimal Debian with a package, made by mmdebstrap once and kept below .cache."""
-    tar = os.path.join(ROOT, ".cache", f"{package}.tar")
-    if not os.path.exists(tar):
-        if not shutil.which("mmdebstrap"):
-            pytest.skip("mmdebstrap is not installed")
-        command = [os.path.join(ROOT, "tools", "debian_root.sh"), tar, package]
-        made = subprocess.run(command, capture_output=True, check=False)
-        if made.returncode != 0:
-            pytest.skip(f"mmdebstrap failed: {made.stderr.decode(errors='replace')[-500:]}")
+    tar = debian_tar(package, package)
     name = f"pier-test/{package}:1"
     options = [word for change in changes for word in ("--change", change)]
     engine.docker("import", *options, tar, name, timeout=180)
@@ -43,7 +34,7 @@ def redis_image(engine: EngineProcess) -> str:
 @pytest.fixture(scope="module")
 def postgresql_image(engine: EngineProcess) -> str:
     """PostgreSQL is 400 MB: only where somebody has made it, with tools/debian_root.sh."""
-    if not os.path.exists(os.path.join(ROOT, ".cache", "postgresql.tar")):
+    if not os.path.exists(os.path.join(CACHE, "postgresql.tar")):
         pytest.skip(
             "no .cache/postgresql.tar: tools/debian_root.sh .cache/postgresql.tar postgresql"
         )

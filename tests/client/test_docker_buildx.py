@@ -27,15 +27,12 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def buildx(docker: Client, plugins: Path) -> Iterator[Client]:
+def buildx(engine: EngineProcess, docker: Client, plugins: Path) -> Iterator[Client]:
     environment = {k: v for k, v in docker.env.items() if k != "DOCKER_BUILDKIT"}
     client = Client(docker.command, {**environment, "DOCKER_CONFIG": str(plugins)})
-    before = set(docker("images", "-aq").stdout.split())
+    before = engine.calls.image_ids()
     yield client
-    docker("builder", "prune", "-af")
-    left = [i for i in docker("images", "-aq").stdout.split() if i not in before]
-    if left:
-        docker("rmi", "-f", *left, check=False)
+    engine.calls.remove_images_but(before)
     shutil.rmtree(plugins / "buildx", ignore_errors=True)
 
 

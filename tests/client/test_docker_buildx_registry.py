@@ -30,12 +30,9 @@ def buildx(docker: Client, engine: EngineProcess, tmp_path: Path) -> Iterator[Cl
     inside = tmp_path / "inside"
     inside.write_text(f'#!/bin/sh\nexec {" ".join(engine.in_network)} {docker.command} "$@"\n')
     inside.chmod(0o755)
-    before = set(docker("images", "-aq").stdout.split())
+    before = engine.calls.image_ids()
     yield Client(str(inside), environment)
-    docker("builder", "prune", "-af")
-    left = [i for i in docker("images", "-aq").stdout.split() if i not in before]
-    if left:
-        docker("rmi", "-f", *left, check=False)
+    engine.calls.remove_images_but(before)
 
 
 def build(buildx: Client, directory: Path, text: str, *flags: str, check: bool = True) -> str:

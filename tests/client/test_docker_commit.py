@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from busybox_image import docker_archive, layer_tar
-from engine_process import Client
+from engine_process import Client, EngineProcess
 
 CHANGE = """\
 echo new > /made; rm /etc/passwd; mkdir -p /dir/deep; ln /made /dir/hard; chmod 4755 /made
@@ -19,16 +19,11 @@ ln -s /made /dir/link; mkfifo /dir/pipe; dd if=/dev/zero of=/dir/big bs=1M count
 
 
 @pytest.fixture
-def no_images(docker: Client) -> Iterator[None]:
+def no_images(engine: EngineProcess) -> Iterator[None]:
     """Remove the images that the test makes, known by their repository."""
     yield
-    containers = docker("ps", "-aq").stdout.split()
-    if containers:
-        docker("rm", "-f", *containers)
-    found = docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-    mine = [name for name in found if name.startswith("made/")]
-    if mine:
-        docker("rmi", "-f", *mine)
+    engine.remove_containers()
+    engine.calls.remove_named("made/")
 
 
 @pytest.fixture

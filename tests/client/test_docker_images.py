@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from busybox_image import docker_archive, layer_tar, oci_layout, root_tar
-from engine_process import Client
+from engine_process import Client, EngineProcess
 
 CONFIG = {
     "Cmd": ["sh", "-c", "cat /top; echo $VAR; pwd; id -u"],
@@ -30,16 +30,11 @@ LAYERS = [
 
 
 @pytest.fixture
-def no_images(docker: Client) -> Iterator[None]:
+def no_images(engine: EngineProcess) -> Iterator[None]:
     """Remove the images that the test makes, known by their repository."""
     yield
-    found = docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-    mine = [name for name in found if name.startswith("made/")]
-    containers = docker("ps", "-aq").stdout.split()
-    if containers:
-        docker("rm", "-f", *containers)
-    if mine:
-        docker("rmi", "-f", *mine)
+    engine.remove_containers()
+    engine.calls.remove_named("made/")
 
 
 @pytest.mark.usefixtures("no_images")

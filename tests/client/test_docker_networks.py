@@ -18,11 +18,7 @@ def _leave_no_network(engine: EngineProcess) -> Iterator[None]:
     """The containers are removed first, by the ring's own fixture."""
     yield
     engine.remove_containers()
-    custom = ("network", "ls", "-q", "--filter", "type=custom")
-    while left := engine.docker(*custom).stdout.split():
-        # Those that others are made from can be removed after them.
-        done = engine.docker("network", "rm", *left, check=False)
-        assert done.stdout, done.stderr
+    engine.calls.remove_networks()
 
 
 def network(docker: Client, *args: str) -> str:

@@ -16,7 +16,7 @@ COUNT = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done"
 def _running_again(pierd: EngineProcess) -> Iterator[None]:
     """Leave a running engine to the tests that follow."""
     yield
-    if not pierd.answers():
+    if not pierd.calls.answers():
         pierd.kill()
         pierd.start()
 

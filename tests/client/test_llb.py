@@ -53,13 +53,10 @@ class Place:
 
 @pytest.fixture
 def place(pierd: EngineProcess, docker: Client, image: str) -> Iterator[Place]:
-    before = set(docker("images", "-aq").stdout.split())
+    before = pierd.calls.image_ids()
     yield Place(pierd, docker, image)
-    docker("rmi", "-f", NAME, check=False)
-    docker("builder", "prune", "-af")
-    left = [i for i in docker("images", "-aq").stdout.split() if i not in before]
-    if left:
-        docker("rmi", "-f", *left, check=False)
+    pierd.calls.remove_image(NAME)
+    pierd.calls.remove_images_but(before)
 
 
 def copied(source: int, src: str, dest: str, base: int = 0, **fields: object) -> ops.FileAction:

@@ -17,8 +17,7 @@ from engine_process import Client, EngineProcess
 def _leave_no_network(engine: EngineProcess) -> Iterator[None]:
     yield
     engine.remove_containers()
-    if left := engine.docker("network", "ls", "-q", "--filter", "type=custom").stdout.split():
-        engine.docker("network", "rm", *left)
+    engine.calls.remove_networks()
 
 
 @pytest.fixture

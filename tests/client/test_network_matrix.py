@@ -8,16 +8,15 @@ at once, and every cell is a test of its own.
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from made_once import debian_tar
 
 from engine_process import Client, EngineProcess, wait_until
 
-ROOT = __file__.rsplit("/tests/", 1)[0]
 IMAGE = "pier-test/nettools:1"
 PACKAGES = (
     "nginx-light", "curl", "bind9-dnsutils", "iperf3", "python3-minimal", "iproute2", "iputils-ping"
@@ -142,14 +141,7 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def tools_image(engine: EngineProcess) -> str:
     """Debian with nginx, curl, dig, iperf3 and python, made by mmdebstrap once, below .cache."""
-    tar = os.path.join(ROOT, ".cache", "nettools.tar")
-    if not os.path.exists(tar):
-        if not shutil.which("mmdebstrap"):
-            pytest.skip("mmdebstrap is not installed")
-        command = [os.path.join(ROOT, "tools", "debian_root.sh"), tar, *PACKAGES]
-        made = subprocess.run(command, capture_output=True, check=False)
-        if made.returncode != 0:
-            pytest.skip(f"mmdebstrap failed: {made.stderr.decode(errors='replace')[-500:]}")
+    tar = debian_tar("nettools", *PACKAGES)
     engine.docker("import", tar, IMAGE, timeout=240)
     return IMAGE
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import docker as docker_py
 import pytest
-from registry_servers import docker_registry, make_certificates
+from registry_servers import docker_registry, make_certificates, trusted
 
 from busybox_image import docker_archive, layer_tar, oci_layout, root_tar
 from engine_process import Client, EngineProcess, wait_until
@@ -221,23 +221,15 @@ def test_tls_with_certs_d(engine: EngineProcess, docker: Client, image: str):
         docker("tag", image, name)
         refused = docker("push", name, check=False)
         assert refused.returncode == 1
-        certificates = f"/etc/docker/certs.d/localhost:{SECURE}"
-        existed = os.path.isdir("/etc/docker/certs.d")
-        os.makedirs(certificates)
-        try:
-            for source, target in (("ca.pem", "ca.crt"), ("client.pem", "client.cert")):
-                shutil.copy(f"{directory}/{source}", f"{certificates}/{target}")
-            shutil.copy(f"{directory}/client.key", f"{certificates}/client.key")
+        files = {"ca.crt": "ca.pem", "client.cert": "client.pem", "client.key": "client.key"}
+        there = {name: f"{directory}/{source}" for name, source in files.items()}
+        with trusted(f"localhost:{SECURE}", there):
             engine.stop()
             engine.start()
             docker("push", name)
             docker("rmi", name)
             docker("pull", name)
             docker("rmi", name)
-        finally:
-            shutil.rmtree(certificates)
-            if not existed:
-                os.rmdir("/etc/docker/certs.d")
 
 
 def test_docker_py(engine: EngineProcess, registry: str, image: str):

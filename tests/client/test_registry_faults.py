@@ -30,9 +30,7 @@ def pier(pierd: EngineProcess) -> Client:
 @pytest.fixture(autouse=True)
 def _without_images(pierd: EngineProcess) -> Iterator[None]:
     yield
-    for name in pierd.docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split():
-        if name.startswith(HOST):
-            pierd.docker("rmi", "-f", name)
+    pierd.calls.remove_named(HOST)
     directory = f"{pierd.data_root}/partial"
     for name in os.listdir(directory):
         os.unlink(f"{directory}/{name}")

@@ -3,7 +3,6 @@
 The engine is one of this file's own, since settings and its disk are what is looked at.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -13,14 +12,13 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from registry_servers import docker_registry_at, make_certificates
+from registry_servers import docker_registry_at, make_certificates, trusted
 
 from busybox_image import docker_archive, layer_tar, root_tar
 from engine_process import Client, EngineProcess, wait_until
 
 PORT = 5095
 ADDRESS = "203.0.113.7"  # of TEST-NET-3: on the namespace's loopback, and not a loopback address
-CERTS_D = "/etc/docker/certs.d"
 SMALL, LARGE = layer_tar({"small": b"x" * 50_000}), layer_tar({"large": os.urandom(60_000_000)})
 
 
@@ -135,20 +133,6 @@ def test_a_disk_that_is_full_during_a_pull(apart: EngineProcess):
         subprocess.run(["umount", "--lazy", apart.data_root], check=True)
 
 
-@contextlib.contextmanager
-def trusted(host: str, certificate: str) -> Iterator[None]:
-    """Put a CA certificate where a registry's are looked for."""
-    existed = os.path.isdir(CERTS_D)
-    os.makedirs(f"{CERTS_D}/{host}")
-    try:
-        shutil.copy(certificate, f"{CERTS_D}/{host}/ca.crt")
-        yield
-    finally:
-        shutil.rmtree(f"{CERTS_D}/{host}")
-        if not existed:
-            os.rmdir(CERTS_D)
-
-
 def test_certificates_that_are_not_trusted(apart: EngineProcess):
     tls, another = f"{apart.directory}/tls", f"{apart.directory}/another"
     make_certificates(tls, f"IP:{ADDRESS}")
@@ -159,10 +143,10 @@ def test_certificates_that_are_not_trusted(apart: EngineProcess):
     unknown = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
     with docker_registry_at(apart, PORT, address=ADDRESS, tls=tls):
         assert unknown in docker("push", f"{host}/secure:1", check=False).stderr
-        with trusted(host, f"{another}/ca.pem"):
+        with trusted(host, {"ca.crt": f"{another}/ca.pem"}):
             apart.restart()
             assert unknown in docker("push", f"{host}/secure:1", check=False).stderr
-        with trusted(host, f"{tls}/ca.pem"):
+        with trusted(host, {"ca.crt": f"{tls}/ca.pem"}):
             apart.restart()
             docker("push", f"{host}/secure:1")
             docker("rmi", f"{host}/secure:1")
@@ -172,7 +156,7 @@ def test_certificates_that_are_not_trusted(apart: EngineProcess):
     # The right CA, another server's name.
     with (
         docker_registry_at(apart, PORT + 1, address=ADDRESS, tls=another),
-        trusted(host, f"{another}/ca.pem"),
+        trusted(host, {"ca.crt": f"{another}/ca.pem"}),
     ):
         refused = docker("push", f"{host}/secure:1", check=False).stderr
         assert "tls: failed to verify certificate: x509: certificate is not valid" in refused

@@ -71,7 +71,7 @@ def ctr() -> Iterator[Containerd]:
         pytest.skip(
             "no containerd: PIER_ENGINES_ROOT names no root with one (tools/engines_root.sh)"
         )
-    room = EnginesRoom(root)
+    room = EnginesRoom(root, "/default")
     try:
         made = Containerd(room)
         try:
