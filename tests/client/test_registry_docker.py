@@ -17,7 +17,7 @@ from registry_servers import docker_registry, make_certificates, trusted
 from busybox_image import docker_archive, layer_tar, oci_layout, root_tar
 from engine_process import Client, EngineProcess, wait_until
 
-OPEN, CLOSED, SECURE, HELPED = 5081, 5082, 5083, 5084
+OPEN, CLOSED, SECURE, HELPED, CHANGED = 5081, 5082, 5083, 5084, 5086
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +208,15 @@ def test_credential_helper(engine: EngineProcess, image: str, tmp_path: Path, co
         client("rmi", name)
         client("logout", closed)
         assert not (tmp_path / "stored").exists()
+
+
+def test_login_where_everybody_was_welcome(engine: EngineProcess, docker: Client):
+    """A minute ago: what is remembered of a registry is asked again."""
+    with docker_registry(engine, CHANGED) as registry:
+        assert "not found" in docker("pull", f"{registry}/missing", check=False).stderr
+    with docker_registry(engine, CHANGED, users=True) as registry:
+        docker("login", "-u", "alice", "--password-stdin", registry, stdin="secret\n")
+        docker("logout", registry)
 
 
 def test_tls_with_certs_d(engine: EngineProcess, docker: Client, image: str):

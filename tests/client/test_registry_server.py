@@ -399,10 +399,14 @@ def test_collection() -> None:
         assert registry.get("/v2/kept/manifests/latest").status == 200
 
 
-def test_sighup_collects_while_it_runs() -> None:
+def test_sighup_collects_while_it_runs(tmp_path: Path) -> None:
     import signal
 
-    with RegistryProcess("--keep", "0s") as registry:
+    with RegistryProcess(directory=str(tmp_path)) as before:
+        before.push_blob("a", b"old")
+    with RegistryProcess("--keep", "0s", directory=str(tmp_path)) as registry:
+        # That of the start would take the upload away in the middle.
+        wait_until(lambda: "collected " in registry.log_text(), "the first collection is over")
         digest = registry.push_blob("a", b"loose")
         os.kill(registry.pid, signal.SIGHUP)
         wait_until(lambda: digest not in registry.blob_files(), "it was collected")

@@ -93,10 +93,12 @@ class Registries:
         *,
         pull: bool,
         insecure: bool = False,
+        anew: bool = False,
     ) -> T:
         """Do `work` with the first endpoint of a registry that can.
 
-        `insecure` allows plain HTTP and certificates that do not verify, this time.
+        `insecure` allows plain HTTP and certificates that do not verify, this time; `anew` asks
+        endpoints again what they want to be shown.
 
         A mirror that fails, for whatever reason, is passed over; of the registry's own addresses
         the next is tried only when one does not answer at all. Raises the last failure.
@@ -109,6 +111,8 @@ class Registries:
         for endpoint in endpoints:
             # What is meant for a registry is not shown to those that copy it.
             link = Link(self, endpoint, ANONYMOUS if endpoint.mirror else who)
+            if anew:
+                self.forget(endpoint)
             try:
                 await link.ping()
             except Unreachable as exc:

@@ -56,7 +56,9 @@ async def login(registries: Registries, who: Credentials) -> LoginAnswer:
                 )
         return LoginAnswer()
 
-    return await registries.reach(domain_of(who.serveraddress), who, work, pull=False)
+    # It may have been open to everybody a minute ago.
+    domain = domain_of(who.serveraddress)
+    return await registries.reach(domain, who, work, pull=False, anew=True)
 
 
 async def inspect(

@@ -109,8 +109,8 @@ async def keep_house(
 ) -> None:
     """Collect at the start, then every so often and whenever `now` is set; until cancelled."""
     while True:
+        now.clear()  # before: what is asked for during a collection is another one
         await _collect(service, store, settings)
-        now.clear()
         try:
             await asyncio.wait_for(now.wait(), settings.collect_every_s)
         except TimeoutError:
