@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pier.engine.log_files import LogReader
+from pier.engine.log_files import LogFile, LogReader, open_all
 from pier.engine.log_stream import stream_log
 from pier.engine.logs import LogQuery, frame
 from pier.runtime.log_compress import compress
@@ -143,6 +143,20 @@ def test_reading_goes_on_after_rotations(tmp_path):
         shown += piece
     assert shown == b"2\n3\n4\n"
     reader.close()
+
+
+def test_a_log_that_was_opened_and_removed(tmp_path):
+    """As that of a container that ends and goes before its follower comes to it."""
+    log = tmp_path / "log"
+    (tmp_path / "log.2").write_text(line("1\n"))
+    compress(str(tmp_path / "log.2"))
+    (tmp_path / "log.1").write_text(line("2\n"))
+    log.write_text(line("3\n"))
+    fds = [os.dup(file.raw_fd) for file in open_all(str(log))]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with LogReader(str(log), LogQuery(tty=True), [LogFile(fd) for fd in fds]) as reader:
+        assert b"".join(iter(reader.read, b"")) == b"1\n2\n3\n"
 
 
 def test_a_log_of_one_file_is_emptied(tmp_path):

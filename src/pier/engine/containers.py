@@ -21,6 +21,7 @@ from pier.engine.exits import Exits
 from pier.engine.inspect import inspect_container
 from pier.engine.launch import Launcher
 from pier.engine.legacy_links import remove_link, rename_in_links
+from pier.engine.log_files import open_all
 from pier.engine.log_followers import Following
 from pier.engine.log_stream import stream_log
 from pier.engine.logs import LogQuery
@@ -358,7 +359,8 @@ class Containers:
         except (StartFailed, Unavailable):
             return None
         path = self._services.directories.log_path(container.id)
-        return Following(self._services.log_followers, witness_fd, path, query, until_s)
+        followers = self._services.log_followers
+        return Following(followers, witness_fd, path, open_all(path), query, until_s)
 
     def _log_query(self, ref: str, options: LogOptions) -> tuple[Container, LogQuery, float | None]:
         """Return whose log is wanted, what of it, and for how many seconds it is followed."""

@@ -18,6 +18,7 @@ from pier.runtime.log_compress import original
 CHUNK_BYTES = 512 * 1024
 TAIL_BLOCK_BYTES = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
+_MAGIC = b"\x1f\x8b"  # a log's own files begin with "{"
 
 
 class LogFile:
@@ -26,18 +27,28 @@ class LogFile:
     A compressed one is unpacked into a temporary file when its content is first wanted.
     """
 
-    def __init__(self, path: str) -> None:
-        """Open `path`, or else `path`.gz. Raises FileNotFoundError when there is neither."""
-        self._compressed = False
+    def __init__(self, fd: int) -> None:
+        """Take over a descriptor."""
+        self._fd = fd
         self.origin_ns: int | None = None
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._fd = os.open(f"{path}.gz", os.O_RDONLY | os.O_CLOEXEC)
-            self._compressed = True
-        self.inode = os.fstat(self._fd).st_ino
-        if self._compressed and (origin := original(os.pread(self._fd, 64, 0))):
+        self.inode = os.fstat(fd).st_ino
+        head = os.pread(fd, 64, 0)
+        self._compressed = head.startswith(_MAGIC)
+        if self._compressed and (origin := original(head)):
             self.inode, self.origin_ns = origin
+
+    @staticmethod
+    def open(path: str) -> "LogFile":
+        """Open `path`, or else `path`.gz. Raises FileNotFoundError when there is neither."""
+        try:
+            return LogFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            return LogFile(os.open(f"{path}.gz", os.O_RDONLY | os.O_CLOEXEC))
+
+    @property
+    def raw_fd(self) -> int:
+        """A descriptor of what is on disk."""
+        return self._fd
 
     @property
     def fd(self) -> int:
@@ -85,13 +96,14 @@ def _unpacked(fd: int) -> int:
 class LogReader:
     """Reads the log at `path` from where the query wants it. Owns descriptors: `close` it.
 
-    A missing log is an empty one: it may appear later.
+    A missing log is an empty one: it may appear later. `files` are those that somebody has opened
+    before, oldest first: the log may have been removed since.
     """
 
-    def __init__(self, path: str, query: LogQuery) -> None:
+    def __init__(self, path: str, query: LogQuery, files: list[LogFile] | None = None) -> None:
         self._path = path
         self._renderer = Renderer(query)
-        self._files: deque[LogFile] = deque(_open_all(path))
+        self._files: deque[LogFile] = deque(files or open_all(path))
         self._rest = b""
         if query.tail >= 0:
             self._seek_tail(query.tail)
@@ -170,7 +182,7 @@ class LogReader:
 
     def _find_successors(self, last: LogFile | None) -> bool:
         """Queue the files newer than `last`, oldest first; tell whether any are."""
-        found = _open_all(self._path)
+        found = open_all(self._path)
         first = 0
         if last is not None:
             first = next((n for n, file in enumerate(found, 1) if file.is_same(last)), 0)
@@ -199,7 +211,7 @@ def _inode(path: str) -> int | None:
         return None
 
 
-def _open_all(path: str) -> list[LogFile]:
+def open_all(path: str) -> list[LogFile]:
     """Open the log's files, oldest first; the caller closes them.
 
     The newest is opened first: a rotation meanwhile shows a file twice, which `is_same` tells,
@@ -210,7 +222,7 @@ def _open_all(path: str) -> list[LogFile]:
     missing = 0
     while missing < 2:
         try:
-            file = LogFile(f"{path}.{number}" if number else path)
+            file = LogFile.open(f"{path}.{number}" if number else path)
         except FileNotFoundError:
             missing += 1
         else:

@@ -1,10 +1,11 @@
 """The process that followers of logs live in, a thread each: it outlives pierd, and they with it.
 
-    pierd ──{"path", "query", "until_s"} + [client, witness]──▶ this process ──chunks──▶ client
+    pierd ──{"path", "query", "until_s"} + [client, witness, files…]──▶ this process ──chunks──▶ client
 
 The client is the socket of a request whose head was answered by pierd; the witness is a pipe whose
 other end is the keeper's and closes when the container is over (`runtime.witnesses`). Everything
-else a follower needs are the log's files. Without pierd the process stays as long as anybody
+else a follower needs are the log's files: those that are there come open, oldest first, for the
+container and its log may be removed before their turn comes. Without pierd the process stays as long as anybody
 follows. Threads may block here, on a slow client for one, which nobody else has to wait for.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
-from pier.engine.log_files import LogReader
+from pier.engine.log_files import LogFile, LogReader
 from pier.engine.logs import LogQuery
 from pier.kernel.inotify import InotifyMask, inotify_add_watch, inotify_init1, read_events
 from pier.kernel.process import set_name, set_title
@@ -40,8 +41,8 @@ def main() -> None:
     while (received := protocol.receive(channel)) is not None:
         order, fds = received
         try:
-            client_fd, witness_fd = fds
-            Thread(target=_serve, args=(client_fd, witness_fd, order)).start()
+            client_fd, witness_fd, *file_fds = fds
+            Thread(target=_serve, args=(client_fd, witness_fd, file_fds, order)).start()
         except (ValueError, RuntimeError) as exc:
             # Their clients see the connection end, in the middle of the answer.
             _complain(exc)
@@ -49,17 +50,14 @@ def main() -> None:
                 os.close(fd)
 
 
-def _serve(client_fd: int, witness_fd: int, order: dict[str, Any]) -> None:
-    """Follow for one client, and close both descriptors."""
+def _serve(client_fd: int, witness_fd: int, file_fds: list[int], order: dict[str, Any]) -> None:
+    """Follow for one client, and close all descriptors."""
     try:
         with socket.socket(fileno=client_fd) as client:
             client.setblocking(True)
+            files = [LogFile(fd) for fd in file_fds]
             follower = Follower(client, witness_fd, order["until_s"])
-            try:
-                follower.follow(order["path"], LogQuery(**order["query"]))
-            except FileNotFoundError:
-                # The container was removed before we came to it, and its log with it.
-                client.sendall(LAST_CHUNK)
+            follower.follow(order["path"], LogQuery(**order["query"]), files)
     except ConnectionError:
         return
     except Exception as exc:  # noqa: BLE001 - an end without the last chunk is all that can be told
@@ -76,9 +74,9 @@ class Follower:
         self._until_s = None if until_s is None else time.monotonic() + until_s
         self._witness_fd = witness_fd
 
-    def follow(self, path: str, query: LogQuery) -> None:
+    def follow(self, path: str, query: LogQuery, files: list[LogFile]) -> None:
         """Send the log to the container's end. Raises ConnectionError when the client is gone."""
-        with _watch(os.path.dirname(path)) as inotify_fd, LogReader(path, query) as reader:
+        with LogReader(path, query, files) as reader, _watch(os.path.dirname(path)) as inotify_fd:
             while True:
                 # Whether this is the last round is decided before reading: then nothing is missed.
                 is_last = self._is_over()
@@ -111,10 +109,14 @@ class Follower:
 
 @contextlib.contextmanager
 def _watch(directory: str) -> Iterator[int]:
-    """A descriptor that is readable once a file in the directory was written or renamed."""
+    """A descriptor that is readable once a file in the directory was written or renamed.
+
+    In a directory that was removed, with the container, nothing will.
+    """
     inotify_fd = inotify_init1()
     try:
-        inotify_add_watch(inotify_fd, directory, _WATCHED)
+        with contextlib.suppress(FileNotFoundError):
+            inotify_add_watch(inotify_fd, directory, _WATCHED)
         yield inotify_fd
     finally:
         os.close(inotify_fd)

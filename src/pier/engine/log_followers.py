@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from pier.engine.log_files import LogFile
 from pier.engine.logs import LogQuery
 from pier.runtime import protocol
 
@@ -32,17 +33,20 @@ class LogFollowers:
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def hand_over(self, client_fd: int, witness_fd: int, order: dict[str, Any]) -> None:
-        """Have a client served; both descriptors stay the caller's. Raises OSError."""
+    async def hand_over(self, fds: tuple[int, ...], order: dict[str, Any]) -> None:
+        """Have a client served: its descriptor, the witness, the files; all stay the caller's.
+
+        Raises OSError.
+        """
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._executor, self._send, (client_fd, witness_fd), order)
+        await loop.run_in_executor(self._executor, self._send, fds, order)
 
     def close(self) -> None:
         """Let the process end with its last follower."""
         with self._lock:
             self._forget()
 
-    def _send(self, fds: tuple[int, int], order: dict[str, Any]) -> None:
+    def _send(self, fds: tuple[int, ...], order: dict[str, Any]) -> None:
         with self._lock:
             if self._channel is not None:
                 try:
@@ -91,11 +95,12 @@ class LogFollowers:
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """A follower that can be handed over. `close` it in any case: it owns `witness_fd`."""
+    """A follower that can be handed over. `close` it in any case: it owns descriptors."""
 
     followers: LogFollowers
     witness_fd: int
     path: str
+    files: list[LogFile]
     query: LogQuery
     until_s: float | None
 
@@ -106,7 +111,12 @@ class Following:
             "query": msgspec.structs.asdict(self.query),
             "until_s": self.until_s,
         }
-        await self.followers.hand_over(fd, self.witness_fd, order)
+        file_fds = [file.raw_fd for file in self.files]
+        # Of more than fit the follower opens all by itself.
+        held = file_fds if len(file_fds) <= protocol.MAX_FDS - 2 else []
+        await self.followers.hand_over((fd, self.witness_fd, *held), order)
 
     def close(self) -> None:
         os.close(self.witness_fd)
+        for file in self.files:
+            file.close()
