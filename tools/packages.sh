@@ -15,9 +15,14 @@ if [ "$(id -u)" != 0 ]; then
   echo "packages.sh: not root; please install: ${missing[*]}" >&2
   exit 1
 fi
+# Two rings may ask at once.
+cache=$(dirname "$0")/../.cache
+mkdir -p "$cache"
+exec 9>"$cache/packages.lock"
+flock 9
 export DEBIAN_FRONTEND=noninteractive
 install=(apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}")
 # The lists may be absent (a fresh image) or name versions that are gone. A foreign source that
 # cannot be reached is not our business: whether the packages can be had decides.
 apt-get update -qq || true
-"${install[@]}" >&2
+"${install[@]}" >&2 9>&-

@@ -28,11 +28,21 @@ LOG_OFFSET = pytest.StashKey[int]()
 # Whole files go to the two workers, in the order of this list and then by name: what takes longest
 # comes first, so that none of them works alone at the end.
 LONGEST = (
-    "test_network_matrix",
     "test_pier_bootstrap",
+    "test_network_matrix",
     "test_docker_networks",
+    "test_pier_egress",
     "test_docker_runtimes",
+    "test_pier_beside_docker",
+    "test_docker_buildx",
     "test_databases",
+    "test_docker_cp",
+    "test_registry_troubles",
+    "test_registry_server",
+    "test_registry_docker",
+    "test_docker_parallel",
+    "test_pier_cp",
+    "test_docker_compose",
 )
 
 
