@@ -109,6 +109,10 @@ def _hand_over(launch: Launch, options: "dict[str, Any]") -> int:
         # A master that nobody else holds is what the process has to see hang up.
         os.close(master_fd)
         launch.stdio.master = -1
+    elif master_fd >= 0:
+        from pier.runtime.cli.foreground import take_size
+
+        take_size(master_fd)
     return launch.stdio.master
 
 

@@ -32,8 +32,8 @@ def attend(pid: int, pidfd: int, master_fd: int, mask: "set[int]") -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return status_code(os.waitpid(pid, 0)[1])
     with _Raw():
-        _take_size(master_fd)
-        signal.signal(signal.SIGWINCH, lambda _n, _frame: _take_size(master_fd))
+        take_size(master_fd)
+        signal.signal(signal.SIGWINCH, lambda _n, _frame: take_size(master_fd))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _join(master_fd, pidfd)
     return status_code(os.waitpid(pid, 0)[1])
@@ -69,7 +69,8 @@ def _pass_on(pidfd: int, number: int) -> None:
         return
 
 
-def _take_size(master_fd: int) -> None:
+def take_size(master_fd: int) -> None:
+    """Give a terminal the size of ours, if we have one. Before the start, and when ours changes."""
     try:
         size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
     except OSError:

@@ -222,7 +222,10 @@ def _hand_over(created: life.Created, options: "dict[str, Any]") -> None:
             os.close(created.launch.stdio.master)
             created.launch.stdio.master = -1
         elif created.launch.stdio.master >= 0:
+            from pier.runtime.cli.foreground import take_size
+
             pty.keep_newlines(created.launch.stdio.master)
+            take_size(created.launch.stdio.master)
         if options["pidfd-socket"]:
             from pier.runtime.cli.console import send_pidfd
 
