@@ -745,6 +745,8 @@ def test_clean(of_its_own: EngineProcess) -> None:
     of_its_own.start()
     of_its_own.remove_containers()
     of_its_own.kill()
+    # Their ends on the bridge go with their namespaces, which the kernel takes apart in its own time.
+    wait_until(lambda: "veth" not in seen(), "the containers' links are gone")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("removed: link ") == 2
     assert "removed: forwarding (net.ipv4.ip_forward = 0)" in done.stdout

@@ -2,10 +2,11 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
-from engine_process import Client, EngineProcess
+from engine_process import Client, EngineProcess, wait_until
 
 
 @pytest.fixture
@@ -13,23 +14,20 @@ def pier(engine: EngineProcess) -> Client:
     return engine.pier
 
 
-def test_lines_come_in_their_order(pier: Client, image: str) -> None:
-    """Two that write in turns, each waiting for a file of the other's."""
-    talk = "for i in 1 2 3; do until [ -e /v/{0}$i ]; do :; done; echo {1} $i; touch /v/{2}$i; done"
-    pier("volume", "create", "turns")
-    try:
-        first = talk.format("b", "ping", "a").replace("$i ]; do :; done; echo", "$((i-1)) ]; do :; done; echo")  # fmt: skip
-        pier("run", "--rm", "-v", "turns:/v", image, "touch", "/v/b0")
-        pier("run", "-d", "--name", "one", "-v", "turns:/v", image, "sh", "-c", first)
-        pier("run", "-d", "--name", "two", "-v", "turns:/v", image, "sh", "-c", talk.format("a", "pong", "b"))  # fmt: skip
-        pier("wait", "one", "two")
-        lines = [line.split()[-2:] for line in pier("logs", "one", "two").stdout.splitlines()]
-        assert lines == [[word, str(i)] for i in (1, 2, 3) for word in ("ping", "pong")]
-        found = pier("logs", "--grep", "p.ng [23]", "one", "two").stdout.splitlines()
-        assert [line.split()[-2:] for line in found] == lines[2:]
-    finally:
-        pier("rm", "-f", "one", "two", check=False)
-        pier("volume", "rm", "turns")
+def test_lines_come_in_their_order(pier: Client, image: str, tmp_path: Path) -> None:
+    """Two that write in turns, each once the other's line is in its log: that is what has a time."""
+    talk = "for i in 1 2 3; do until [ -e /v/{0}$i ]; do sleep 0.01; done; echo {0} $i; done"
+    turns = (("one", "ping"), ("two", "pong"))
+    for name, word in turns:
+        pier("run", "-d", "--name", name, "-v", f"{tmp_path}:/v", image, "sh", "-c", talk.format(word))  # fmt: skip
+    for i in (1, 2, 3):
+        for name, word in turns:
+            (tmp_path / f"{word}{i}").touch()
+            wait_until(lambda: f"{word} {i}\n" in pier("logs", name).stdout, "it is written")  # noqa: B023
+    lines = [line.split()[-2:] for line in pier("logs", "one", "two").stdout.splitlines()]
+    assert lines == [[word, str(i)] for i in (1, 2, 3) for word in ("ping", "pong")]
+    found = pier("logs", "--grep", "p.ng [23]", "one", "two").stdout.splitlines()
+    assert [line.split()[-2:] for line in found] == lines[2:]
 
 
 def test_a_time_limit_ends_a_run(pier: Client, image: str) -> None:
