@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 
 PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"
 RESULTS = "/dev/ttyS1"
@@ -21,7 +22,7 @@ def main() -> None:
         prepare(root)
         run_sessions(root)
     finally:
-        print("guest: powering off", flush=True)
+        print(f"guest: powering off ({time.monotonic():.0f} s)", flush=True)
         os.sync()
         libc = ctypes.CDLL(None)
         libc.reboot(0x4321FEDC)  # LINUX_REBOOT_CMD_POWER_OFF
@@ -57,7 +58,7 @@ def run_sessions(root: str) -> None:
         for session in sessions:
             if only and only != session[0]:
                 continue
-            print(f"guest: session {session[0]}", flush=True)
+            print(f"guest: session {session[0]} ({time.monotonic():.0f} s)", flush=True)
             extra = os.environ.get("PIER_ARGS", "").split(",") if "PIER_ARGS" in os.environ else []
             done = subprocess.run(
                 [
