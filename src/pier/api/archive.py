@@ -1,7 +1,6 @@
 """Routes of a container's files: what `docker cp` asks for."""
 
 import base64
-from typing import BinaryIO, cast
 
 import msgspec
 from aiohttp import web
@@ -10,7 +9,6 @@ from pier.api.answers import HEADERS, empty_answer
 from pier.api.call import Call
 from pier.api.router import Routes
 from pier.api.streaming import send_bytes
-from pier.engine.body_reader import BodyReader
 from pier.model.api_containers import PathStat
 
 TAR = "application/x-tar"
@@ -31,7 +29,7 @@ async def put(call: Call) -> web.StreamResponse:
     await call.engine.containers.extract(
         call.name,
         call.text("path"),
-        cast("BinaryIO", BodyReader(call.request.content)),
+        call.archive(),
         keep_kinds=call.flag("noOverwriteDirNonDir"),
         as_user=call.flag("copyUIDGID"),
     )

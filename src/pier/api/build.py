@@ -1,7 +1,5 @@
 """Routes of builds: POST /build for either builder, its cache's pruning, and what Pier adds."""
 
-from typing import BinaryIO, cast
-
 from aiohttp import web
 
 from pier.api.answers import empty_answer, json_answer
@@ -10,7 +8,6 @@ from pier.api.call import Call
 from pier.api.router import Routes
 from pier.api.streaming import BINARY, send_bytes, send_transfer
 from pier.build.keeping import FILTERS, Rule, rule_filters
-from pier.engine.body_reader import BodyReader
 from pier.engine.own_builds import Asked
 from pier.errors import InvalidParameter
 from pier.model.filters import Filters
@@ -21,10 +18,8 @@ async def build(call: Call) -> web.StreamResponse:
     if through_buildkit(call):
         return await _build_through_buildkit(call)
     content_type = call.request.headers.get("Content-Type", "").partition(";")[0].strip()
-    # It can be read and nothing else, which is all that is done to an archive.
-    reader = cast("BinaryIO", BodyReader(call.request.content))
     lines = call.engine.builds.build(
-        reader,
+        call.archive(),
         build_options(call),
         credentials_of(call),
         is_dockerfile=content_type == "text/plain",

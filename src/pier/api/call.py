@@ -2,12 +2,13 @@
 
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from pier.api.connection import Connection
+from pier.engine.body_reader import BodyReader
 from pier.errors import InvalidParameter
 from pier.model.gotime import now_ns, parse_timestamp
 
@@ -37,12 +38,23 @@ class Call:
         self.version = version
         self.name = name
         self.arrived_ns = time.monotonic_ns()
+        self._body: BodyReader | None = None
 
     @property
     def connection(self) -> Connection:
         protocol = self.request.protocol
         assert isinstance(protocol, Connection)
         return protocol
+
+    def archive(self) -> BinaryIO:
+        """Return the body for a thread, which can be read and nothing else; `close` ends that."""
+        self._body = BodyReader(self.request.content)
+        return cast("BinaryIO", self._body)
+
+    def close(self) -> None:
+        """The call is answered."""
+        if self._body is not None:
+            self._body.close()
 
     @cached_property
     def query(self) -> dict[str, list[str]]:

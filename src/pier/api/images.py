@@ -1,7 +1,6 @@
 """Routes of images."""
 
 from functools import partial
-from typing import BinaryIO, cast
 
 from aiohttp import web
 from msgspec import to_builtins
@@ -12,7 +11,6 @@ from pier.api.body import convert, read_json
 from pier.api.call import Call, Version
 from pier.api.router import Routes
 from pier.api.streaming import TAR, send_bytes, send_progress, send_transfer
-from pier.engine.body_reader import BodyReader
 from pier.engine.commit import CommitOptions
 from pier.engine.import_url import import_url
 from pier.errors import InvalidParameter
@@ -77,7 +75,7 @@ async def history(call: Call) -> web.StreamResponse:
 
 async def load(call: Call) -> web.StreamResponse:
     lines = call.engine.images.load(
-        _archive(call), quiet=call.flag("quiet"), platforms=_platforms(call)
+        call.archive(), quiet=call.flag("quiet"), platforms=_platforms(call)
     )
     return await send_progress(call, lines)
 
@@ -123,11 +121,6 @@ def _platforms(call: Call) -> list[Platform]:
     return [parse_platform_json(text) for text in texts]
 
 
-def _archive(call: Call) -> BinaryIO:
-    # It can be read and nothing else, which is all that is done to an archive.
-    return cast("BinaryIO", BodyReader(call.request.content))
-
-
 async def create(call: Call) -> web.StreamResponse:
     if call.text("fromImage"):
         return await registries.pull(call)
@@ -143,7 +136,7 @@ async def create(call: Call) -> web.StreamResponse:
         platform=call.text("platform"),
     )
     if source == "-":
-        archive = _archive(call)
+        archive = call.archive()
         return await send_transfer(call, run(lambda _: archive))
     return await send_transfer(call, import_url(call.engine.registries, whole_url(source), run))
 

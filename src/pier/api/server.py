@@ -130,7 +130,11 @@ class ApiServer:
                 _continue(request)
             path = request.path_qs.partition("?")[0]
             handler, version, name = self._router.find(request.method, path)
-            return await handler(Call(self._engine, request, version, name))
+            call = Call(self._engine, request, version, name)
+            try:
+                return await handler(call)
+            finally:
+                call.close()
         except PierError as exc:
             log.debug("%s %s: %s", request.method, request.path, exc)
             return _failed(request, exc)

@@ -1,7 +1,5 @@
 """Routes of volumes."""
 
-from typing import BinaryIO, cast
-
 from aiohttp import web
 
 from pier.api.answers import empty_answer, json_answer
@@ -9,7 +7,6 @@ from pier.api.body import read_as
 from pier.api.call import Call
 from pier.api.router import Routes
 from pier.api.streaming import TAR, send_bytes
-from pier.engine.body_reader import BodyReader
 from pier.engine.volumes import LIST_FILTERS, PRUNE_FILTERS
 from pier.errors import Unavailable
 from pier.model.api_volumes import VolumeCreateRequest
@@ -60,7 +57,7 @@ async def backup(call: Call) -> web.StreamResponse:
 
 
 async def restore(call: Call) -> web.StreamResponse:
-    archive = cast("BinaryIO", BodyReader(call.request.content))
+    archive = call.archive()
     return json_answer(await call.engine.volume_keeping.restore(call.text("name"), archive), 201)
 
 

@@ -23,7 +23,10 @@ def work_on(layers: Sequence[str], directory: str, work: Callable[[int], None]) 
 
     def run() -> None:
         if layers:
-            mount_overlay("/", list(layers), upper, os.path.join(directory, "work"), place)
+            # Volatile, or its unmount would wait for the disk, and all of pierd with it: what
+            # becomes a layer is synced as a layer.
+            work_place = os.path.join(directory, "work")
+            mount_overlay("/", list(layers), upper, work_place, place, volatile=True)
         else:
             mnt.mount(upper, place, "", mnt.MS_BIND)
         fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -20,7 +20,7 @@ from pier.engine.states import ALIVE
 from pier.errors import Internal
 from pier.kernel import mount as mnt
 from pier.kernel.namespaces import CLONE_NEWNS, unshare
-from pier.kernel.overlay import mount_overlay, open_overlay
+from pier.kernel.overlay import forget_volatile, mount_overlay, open_overlay
 from pier.model.mounts import MountRecord
 from pier.runtime.mounts import part_of
 from pier.runtime.rootfs import Root
@@ -145,8 +145,11 @@ class _MadeRoot:
         if not layers:
             mnt.mount(f"{data}/upper", place, "", mnt.MS_BIND)
             return
-        volatile = record.HostConfig.AutoRemove  # as it was mounted before
-        mount_overlay("/", layers, f"{data}/upper", f"{data}/work", place, volatile=volatile)
+        # Volatile, or the unmount would wait for the disk, and all of pierd with it. Who writes has
+        # that brought to the disk in the background (`ContainerDirectories.sync_later`).
+        work = f"{data}/work"
+        mount_overlay("/", layers, f"{data}/upper", work, place, volatile=True)
+        forget_volatile(work)
 
     def _mount_others(self, root: Root) -> None:
         """Mount volumes and binds, as far as they are there; a tmpfs would be empty.
@@ -183,4 +186,7 @@ class _MadeRoot:
     def _layered(self, mount: MountRecord) -> int:
         place = cow_place(self._directories.data(self._record.Id), mount.Destination)
         make_upper(place, mount.Source)
-        return open_overlay("/", [mount.Source], f"{place}/upper", f"{place}/work")
+        work = f"{place}/work"
+        mount_fd = open_overlay("/", [mount.Source], f"{place}/upper", work, volatile=True)
+        forget_volatile(work)
+        return mount_fd

@@ -120,7 +120,10 @@ class Copying:
                 finally:
                     os.close(directory_fd)
 
-            await self._in_thread(work)
+            try:
+                await self._in_thread(work)
+            finally:
+                self._services.directories.sync_later()
         self._tell(container, "extract-to-dir")
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -17,6 +17,7 @@ from pier.errors import Internal
 from pier.runtime.protocol import RUNTIME_FILE
 from pier.runtime.spec import KeeperConfig, RuntimeCommand, Spec
 from pier.storage.root import DataRoot
+from pier.storage.sync import syncfs
 
 DELETION_DELAY_S = 0.005
 _MODE = 0o700
@@ -54,6 +55,17 @@ class ContainerDirectories:
     def discard_staged(self, path: str) -> None:
         """Throw away what is left at a path of `staging`, if there is anything."""
         self._root.discard(path)
+
+    def sync_later(self) -> None:
+        """Bring to the disk, in the background, what was written into a container's layer."""
+        self._root.later(self._sync)
+
+    def _sync(self) -> None:
+        fd = os.open(self._containers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
 
     def has_quota(self) -> bool:
         """Whether a writable layer can be limited to a size."""

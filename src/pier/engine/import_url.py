@@ -29,8 +29,11 @@ async def import_url(registries: Registries, url: str, run: Import) -> AsyncIter
             content.progress = Progress(tell)
             return cast("BinaryIO", content)
 
-        async for line in run(opened):
-            yield line
+        try:
+            async for line in run(opened):
+                yield line
+        finally:
+            content.close()
 
 
 class _Counted(BodyReader):

@@ -15,7 +15,7 @@ from pier.engine.idmaps import map_ids
 from pier.engine.user_mounts import holds, missing_source
 from pier.errors import Internal, InvalidParameter
 from pier.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
-from pier.kernel.overlay import OPTIONS
+from pier.kernel.overlay import OPTIONS, forget_volatile
 from pier.model.container import HostConfig
 from pier.model.mounts import DEFAULT_PROPAGATION, MountRecord
 from pier.runtime.spec import Mount
@@ -175,6 +175,7 @@ def _cow(mount: MountRecord, directory: str) -> Mount:
     place = cow_place(directory, mount.Destination)
     try:
         make_upper(place, mount.Source)
+        forget_volatile(f"{place}/work")
     except NotADirectoryError:
         problem = f"cow is for directories, and {mount.Source} is none"
         raise InvalidParameter(f'invalid mount config for type "bind": {problem}') from None

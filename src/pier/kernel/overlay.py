@@ -33,8 +33,8 @@ def open_overlay(
         if not lower:
             return open_tree(AT_FDCWD, upper, OPEN_TREE_CLONE)
         options = [*OPTIONS]
+        forget_volatile(work)
         if volatile:
-            forget_volatile(work)
             options.append(("volatile", None))
         places: list[tuple[str, str | None]] = [("upperdir", upper), ("workdir", work)]
         layers: list[tuple[str, str | None]] = [("lowerdir+", layer) for layer in lower]
@@ -81,8 +81,7 @@ def mount_overlay(
             fd = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
             fds.append(fd)
             names.append(f"/proc/self/fd/{fd}")
-        if volatile:
-            forget_volatile(os.path.join(base, work))
+        forget_volatile(os.path.join(base, work))
         layers = ":".join(names[:-2])
         data = f"lowerdir={layers},upperdir={names[-2]},workdir={names[-1]}"
         data += "".join(f",{key}={value}" for key, value in OPTIONS)
@@ -104,7 +103,8 @@ def forget_volatile(work: str) -> None:
     """Remove the mark that a volatile mount leaves, which forbids using the layer again.
 
     The mark guards against a layer that a power cut left half written. After one, containers that
-    had it are gone, so it can only be that of this boot.
+    ran with it are gone, so it can only be that of this boot; and who mounts another's layer so for
+    a moment takes the mark away at once, but may be killed before.
     """
     mark = os.path.join(work, "work", "incompat", "volatile")
     with suppress(FileNotFoundError):
