@@ -75,6 +75,15 @@ def test_json_and_reuse(fake, client):
     assert fake.requests[0].json == {"é": [1]}
 
 
+def test_characters_of_two_halves(fake, client):
+    """What the lean encoder escapes goes as json would write it, or not at all."""
+    fake.routes = {"POST /a": Answer(body={})}
+    client.post("/a", body={"a": "🐳"}).json()
+    assert fake.requests[0].json == {"a": "🐳"}
+    with pytest.raises(UnicodeEncodeError):
+        client.post("/a", body={"a": "\udcff"})
+
+
 def test_error_is_the_engines_message(fake, client):
     fake.routes["GET /a"] = Answer(409, {"message": "it is in use"})
     with pytest.raises(ApiError, match="Error response from daemon: it is in use") as caught:

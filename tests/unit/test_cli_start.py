@@ -60,7 +60,10 @@ def test_modules_of_a_short_command(tmp_path, command):
     assert result.returncode == 0, result.stderr
     loaded = set(result.stderr.split("\n")[-2].split())
     assert not loaded & SLOW
-    assert not {name for name in loaded if name.startswith("pier.") and "pier.cli" not in name}
+    if command in ("version", "info"):  # tables are rendered by templates, which need them
+        assert not loaded & {"json", "re"}
+    ours = ("pier.cli", "pier.plain_json")
+    assert not {n for n in loaded if n.startswith("pier.") and not n.startswith(ours)}
     others = {"pier.cli.run", "pier.cli.inspect", "pier.cli.events", "pier.cli.load"}
     assert not loaded & others
 

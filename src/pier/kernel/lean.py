@@ -8,6 +8,8 @@ parts have no promise of a stable interface: what is not as expected is taken fr
 
 from __future__ import annotations
 
+from pier.plain_json import dumps, encode_basestring, loads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from collections import deque
     from contextlib import suppress
     from heapq import heappop, heappush
-    from json import dumps, loads
-    from json.encoder import encode_basestring
 else:
     import _signal as signal
     import _socket as socket
@@ -33,57 +33,6 @@ else:
 
         def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
             return kind is not None and issubclass(kind, self._kinds)
-
-    def _json() -> tuple:
-        import _json  # noqa: PLC0415
-
-        class Context:
-            strict = True
-            object_hook = object_pairs_hook = None
-            parse_float, parse_int = float, int
-            parse_constant = {
-                "NaN": float("nan"),
-                "Infinity": float("inf"),
-                "-Infinity": -float("inf"),
-            }.get
-            memo: dict[str, str] = {}  # noqa: RUF012
-
-        scan = _json.make_scanner(Context)
-        blank = " \t\n\r"
-
-        def default(value: object) -> object:
-            raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
-
-        escape = _json.encode_basestring_ascii
-        loose = _json.make_encoder(None, default, escape, None, ": ", ", ", False, False, True)
-        tight = _json.make_encoder(None, default, escape, None, ":", ",", False, False, True)
-
-        def loads(data: bytes | str) -> object:
-            """json.loads: UTF-8 in bytes. Raises ValueError."""
-            text = data if isinstance(data, str) else str(data, "utf-8")
-            begin = len(text) - len(text.lstrip(blank))
-            try:
-                value, end = scan(text, begin)
-            except StopIteration:
-                raise ValueError("not JSON") from None
-            if text[end:].strip(blank):
-                raise ValueError("not JSON: extra data")
-            return value
-
-        def dumps(value: object, separators: tuple[str, str] = (", ", ": ")) -> str:
-            """json.dumps, with its separators or the shortest ones."""
-            return "".join((loose if separators[1] == ": " else tight)(value, 0))
-
-        sample = {"a": [1, -2.5, None, True, "é\n"], "b": {}}
-        if loads(dumps(sample, separators=(",", ":")).encode()) != sample or loads(b" 1 ") != 1:
-            raise ImportError("_json is not what it was")
-        return loads, dumps, _json.encode_basestring
-
-    try:
-        loads, dumps, encode_basestring = _json()
-    except (ImportError, AttributeError, TypeError):
-        from json import dumps, loads
-        from json.encoder import encode_basestring
 
 
 class json:  # noqa: N801  # in the module's place
