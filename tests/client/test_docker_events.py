@@ -1,10 +1,13 @@
 """`docker events`: what is told, in which order, with which attributes."""
 
 import json
+import os
 import time
 from typing import Any
 
-from engine_process import Client
+import pytest
+
+from engine_process import Client, wait_until
 
 
 def now() -> str:
@@ -100,3 +103,20 @@ def test_oom(docker: Client, image: str) -> None:
     since = now()
     docker("run", "--rm", "-m", "16m", image, "sh", "-c", "tail /dev/zero", check=False)
     assert "oom" in actions(between(docker, since))
+
+
+def test_every_oom_of_one_that_goes_on(docker: Client, image: str) -> None:
+    since = now()
+    hog = "sh -c 'tail /dev/zero'"
+    docker("run", "--rm", "-m", "16m", image, "sh", "-c", f"{hog}; {hog}; true")
+    assert actions(between(docker, since)).count("oom") == 2
+
+
+def test_an_oom_that_kills_nobody(docker: Client, image: str) -> None:
+    if not os.path.exists("/sys/fs/cgroup/memory/memory.oom_control"):
+        pytest.skip("only cgroup v1 can do without the OOM killer")
+    since = now()
+    hog = ("sh", "-c", "x=a; while :; do x=$x$x$x$x; done")  # a fault of its own, not of a read(2)
+    docker("run", "-d", "--name", "it", "-m", "16m", "--oom-kill-disable", image, *hog)
+    wait_until(lambda: "oom" in actions(between(docker, since)), "the OOM is told")
+    assert docker("inspect", "-f", "{{.State.Running}}", "it").stdout == "true\n"

@@ -143,6 +143,7 @@ class Keeper:
         self.listener: socket.socket | None = None
         self.oom_fd = -1
         self.oom_told = False
+        self.oom_kills_told = 0
         self.paused = False
         self.status = "created"
         self.started_at = 0
@@ -489,8 +490,10 @@ class Keeper:
     def _oom(self, _events: int) -> None:
         with suppress(BlockingIOError):
             os.read(self.oom_fd, 4096)
-        # memory.events of cgroup v2 changes for other reasons too; Docker's event is about kills.
-        if self.cgroup.oom_kills() > 0:
+        kills = self.cgroup.oom_kills()
+        # memory.events of cgroup v2 changes for other reasons too.
+        if kills > self.oom_kills_told or self.cgroup.oom_events_are_true():
+            self.oom_kills_told = kills
             self.oom_told = True
             self._tell({"ev": "oom"})
 

@@ -244,13 +244,22 @@ class Cgroup:
         except FileNotFoundError:
             return 0
 
+    def oom_events_are_true(self) -> bool:
+        """Tell whether `oom_event_fd` speaks of nothing but memory that ran out.
+
+        So it is on v1 while the cgroup is there. It speaks before anybody is dead, and where nobody
+        is killed (disableOOMKiller).
+        """
+        home = self._hierarchies.home("memory")
+        return home is not None and home.version == 1 and os.path.exists(home.mount + self.path)
+
     def oom_event_fd(self) -> int:
         """Return a descriptor that polls readable when memory ran out; the caller closes it.
 
         Non-blocking and close-on-exec. Drain it with os.read(fd, 4096), whatever it is: an
         eventfd(2) on v1, inotify(7) on v2. It is a hint, since it also fires when the cgroup is
         removed (v1) or only hits its limit (v2), and on v1 before the victim is dead: `oom_kills`
-        decides. Raises OSError EOPNOTSUPP without a memory controller.
+        and `oom_events_are_true` decide. Raises OSError EOPNOTSUPP without a memory controller.
         """
         home = self._home("memory")
         open_event = memory.oom_event_fd_v1 if home.version == 1 else memory.oom_event_fd_v2
