@@ -104,16 +104,20 @@ class Peer:
 
     def request_nowait(self, packet: Packet, fds: tuple[int, ...] = ()) -> asyncio.Future[Packet]:
         """Send a request; the answer comes into the future. Raises as `request` at once."""
-        if self.closed:
-            raise Unavailable("the keeper is gone")
         self._seq += 1
         future: asyncio.Future[Packet] = self._loop.create_future()
-        try:
-            protocol.send(self._sock, {**packet, "seq": self._seq}, fds)
-        except OSError as exc:
-            raise Unavailable(f"the keeper does not answer: {exc}") from exc
+        self.tell({**packet, "seq": self._seq}, fds)
         self._waiting[self._seq] = future
         return future
+
+    def tell(self, packet: Packet, fds: tuple[int, ...] = ()) -> None:
+        """Send what is not answered. Raises Unavailable when the peer is gone."""
+        if self.closed:
+            raise Unavailable("the keeper is gone")
+        try:
+            protocol.send(self._sock, packet, fds)
+        except OSError as exc:
+            raise Unavailable(f"the keeper does not answer: {exc}") from exc
 
     def finish(self) -> None:
         """Let the peer see the end of our requests; what it has to say still arrives."""
@@ -364,10 +368,10 @@ class Keepers:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             try:
-                self._ask_zygote({"op": "fork"}, theirs.fileno())
+                self._ask_zygote(theirs.fileno())
             except Unavailable:
                 # It was killed between two starts: a new one serves as well.
-                self._ask_zygote({"op": "fork"}, theirs.fileno())
+                self._ask_zygote(theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -450,16 +454,15 @@ class Keepers:
             if not os.path.lexists(bundle):
                 return
 
-    def _ask_zygote(self, packet: Packet, fd: int) -> None:
+    def _ask_zygote(self, fd: int) -> None:
         if self._zygote is None or self._zygote.closed:
             self._start_zygote()
         assert self._zygote is not None
         try:
-            answer = self._zygote.request_nowait(packet, (fd,))
+            self._zygote.tell({"op": "fork"}, (fd,))
         except Unavailable:
             self._zygote.close()
             raise
-        answer.add_done_callback(forget_failure)
 
     def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

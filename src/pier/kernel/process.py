@@ -38,7 +38,8 @@ _argv: list[int] = []
 _prctl = function(
     "prctl", ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong
 )
-
+# A name of 15 bytes, and no buffer: each length of those is a type of its own, a kilobyte to make.
+_prctl_text = function("prctl", ctypes.c_int, ctypes.c_char_p)
 
 PER_LINUX = 0
 PER_LINUX32 = 8
@@ -102,8 +103,7 @@ def personality(persona: int) -> None:
 
 def set_name(name: str) -> None:
     """Set the thread's name, /proc/self/comm; at most 15 bytes show."""
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+    call(_prctl_text, PR_SET_NAME, name.encode()[:15])
 
 
 def set_title(title: str) -> None:

@@ -15,8 +15,6 @@ import errno
 import os
 
 libc = ctypes.PyDLL(None, use_errno=True)
-_syscall = libc.syscall
-_syscall.restype = ctypes.c_long
 
 SYS_open_tree = 428
 SYS_move_mount = 429
@@ -45,10 +43,22 @@ def _fail(name: str, args: tuple[object, ...]) -> OSError:
 
 def function(name: str, *argtypes: type) -> "ctypes._NamedFuncPointer":
     """Return libc's function `name` with its prototype set: int result, these argument types."""
-    found = getattr(libc, name)
+    # By index: an attribute would be one and the same object for every prototype.
+    found = libc[name]
     found.argtypes = argtypes
     found.restype = ctypes.c_int
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+def _prototype(count: int) -> "ctypes._NamedFuncPointer":
+    """Return syscall(2) with `count` words: a void * takes integers, bytes and references alike."""
+    found = libc["syscall"]
+    found.argtypes = (ctypes.c_long, *(ctypes.c_void_p,) * count)
+    found.restype = ctypes.c_long
+    return found
+
+
+_syscalls = tuple(map(_prototype, range(7)))
 
 
 def call(found: "ctypes._NamedFuncPointer", *args: object) -> int:
@@ -64,11 +74,11 @@ def call(found: "ctypes._NamedFuncPointer", *args: object) -> int:
 def syscall(name: str, number: int, *args: object) -> int:
     """Make system call `number`; raise OSError(errno), naming it `name`, when it answers -1.
 
-    Integers go as C longs. ENOSYS means that the running kernel is older than the call.
+    ENOSYS means that the running kernel is older than the call.
     """
-    longs = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
+    found = _syscalls[len(args)]
     while True:
-        result: int = _syscall(ctypes.c_long(number), *longs)
+        result: int = found(number, *args)
         if result != -1:
             return result
         if ctypes.get_errno() != errno.EINTR:

@@ -26,12 +26,13 @@ from pier.runtime.process import (
     set_label,
     set_oom_score,
 )
-from pier.runtime.spec import ExecConfig, Linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
+
+    from pier.runtime.spec import ExecConfig, Linux
 
 # The user namespace comes first, and the pid namespace came with the clone.
 JOINED = frozenset(("uts", "ipc", "network", "cgroup", "time"))

@@ -50,7 +50,6 @@ from pier.runtime.process import (
     unmarked,
 )
 from pier.runtime.rootfs import O_PATH_CLOEXEC, Root
-from pier.runtime.spec import Device, KeeperConfig, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pier.runtime.made import Made
+    from pier.runtime.spec import Device, KeeperConfig, Spec
 
 DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 FIRST_FREE_FD = 3

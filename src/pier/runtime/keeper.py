@@ -33,7 +33,6 @@ from pier.runtime.loop import EPOLLIN, Loop
 from pier.runtime.process import unmarked
 from pier.runtime.protocol import Packet
 from pier.runtime.ready import Ready
-from pier.runtime.spec import KeeperConfig, Spec
 from pier.runtime.streams import Streams
 from pier.runtime.witnesses import Witnesses
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pier.runtime.marks import Marks
+    from pier.runtime.spec import KeeperConfig, Spec
 
     Handler = Callable[["Control", Packet, list[int]], Packet | None]
 

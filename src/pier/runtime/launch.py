@@ -23,7 +23,6 @@ from pier.runtime.init import Init, root_target
 from pier.runtime.prepared import fits
 from pier.runtime.process import set_before_birth, set_oom_score, unmarked
 from pier.runtime.ready import Ready
-from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Linux, Resources, Spec
 from pier.runtime.stdio import Stdio, make_stdio
 
 TYPE_CHECKING = False
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pier.runtime.marks import Marks
+    from pier.runtime.spec import ExecConfig, IDMapping, KeeperConfig, Linux, Resources, Spec
 
 INHERITED_STDIO = (0, 1, 2)
 # What makes a mount one of `sources`.

@@ -31,9 +31,12 @@ from pier.runtime.launch import Launch
 from pier.runtime.protocol import Packet
 from pier.runtime.ready import Ready
 from pier.runtime.runtime_log import failure_text
-from pier.runtime.spec import Process, RuntimeCommand
 from pier.runtime.stdio import Stdio, make_stdio
 from pier.runtime.streams import Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pier.runtime.spec import Process, RuntimeCommand
 
 DELETE_TIMEOUT_S = 30.0
 # What dockerd's containerd says of each command that failed.

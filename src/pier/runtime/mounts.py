@@ -15,11 +15,11 @@ from pier.kernel import mount as mnt
 from pier.kernel.cgroups import Hierarchies, namespace_mounts
 from pier.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from pier.runtime.rootfs import O_PATH_CLOEXEC, Root
-from pier.runtime.spec import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pier.runtime.made import Made
+    from pier.runtime.spec import Mount
 
 # Option → (attributes to set, attributes to clear). Prefixed with "r", the same for the whole tree.
 ATTRIBUTES = {

@@ -22,11 +22,12 @@ from pier.kernel import capabilities, seccomp
 from pier.kernel.lean import signal, socket
 from pier.kernel.process import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
 from pier.runtime import users
-from pier.runtime.spec import Linux, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from pier.runtime.spec import Linux, Process
 
 # What Python and the zygote ignore, and whoever was started by nohup(1): a program expects the
 # defaults (signal(7), execve(2)).

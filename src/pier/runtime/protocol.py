@@ -6,9 +6,7 @@ happens on its own carries "ev". Nothing here blocks for ever: sockets are non-b
 time-out set by their owner.
 
     pierd → zygote
-        {"op": "fork", "seq": n}  + [the keeper's channel]
-    zygote → pierd
-        {"re": n, "pid": keeper}   |   {"re": n, "error": {…}}
+        {"op": "fork"}  + [the keeper's channel]   no answer: it closes when there was no fork
 
     pierd → keeper (the channel, or a connection to keeper.sock after pierd was restarted)
         {"op": "keep", "bundle": dir}             the channel's first, perhaps long after the fork

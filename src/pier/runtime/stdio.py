@@ -8,7 +8,10 @@ import os
 from pier.errors import StartFailed
 from pier.kernel import pty
 from pier.kernel.lean import suppress
-from pier.runtime.spec import Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pier.runtime.spec import Process
 
 PIPE_SIZE = 1 << 18
 F_SETPIPE_SZ = 1031

@@ -8,7 +8,6 @@ It has loaded what a keeper needs and nothing else, so that a fork is all that a
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gc
 import os
@@ -16,7 +15,7 @@ import sys
 
 from pier.kernel import mount as mnt
 from pier.kernel.cgroups import Hierarchies, detect
-from pier.kernel.lean import json, signal, socket
+from pier.kernel.lean import json, signal, socket, suppress
 from pier.kernel.process import PR_SET_DUMPABLE, close_range, prctl, set_name, set_title
 from pier.runtime import protocol, sharing
 from pier.runtime.keeper import make_keeper
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 TITLE_ROOM = 160
 SOCKET_FD = 3
+# What asks for a fork says nothing but that.
+PACKET_BYTES = 64
 DEFAULT_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -109,39 +110,26 @@ def main() -> None:
 
 
 def _serve(sock: socket.socket, hierarchies: Hierarchies) -> None:
+    """Fork a keeper for each packet, whose channel is the descriptor that comes with it.
+
+    What is touched here after a fork is copied for it, so this says no more than it has to: a
+    channel that closes is all that pierd hears when there is no memory or process number left.
+    """
+    room = socket.CMSG_LEN(protocol.FD_BYTES)
     while True:
         try:
-            received = protocol.receive(sock)
-        except ValueError:
-            continue
+            data, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
         except OSError:
-            # A pierd that was killed with our last answer unread: its end is a reset then.
+            # A pierd that was killed: its end is a reset then.
             return
-        if received is None:
+        if not data:
             return
-        packet, fds = received
-        answer: protocol.Packet
-        try:
-            answer = {"pid": _fork_keeper(fds, hierarchies)}
-        except OSError as exc:
-            # No memory or process numbers left: the channel is closed below, which pierd sees.
-            answer = {"error": protocol.failure("fork", exc)}
-        for fd in fds:
-            os.close(fd)
-        try:
-            protocol.send(sock, {"re": packet.get("seq"), **answer})
-        except OSError:
-            return
-
-
-def _fork_keeper(fds: list[int], hierarchies: Hierarchies) -> int:
-    """Fork a keeper whose channel is the one descriptor in `fds`; return its pid. Raises OSError."""
-    if len(fds) != 1:
-        raise OSError(errno.EINVAL, "a keeper needs one channel")
-    pid = os.fork()
-    if pid == 0:
-        _wait_for_container(fds[0], hierarchies)
-    return pid
+        for _, _, payload in ancillary:
+            channel_fd = int.from_bytes(payload, sys.byteorder)
+            with suppress(OSError):
+                if not flags & socket.MSG_CTRUNC and os.fork() == 0:
+                    _wait_for_container(channel_fd, hierarchies)
+            os.close(channel_fd)
 
 
 def _wait_for_container(channel_fd: int, hierarchies: Hierarchies) -> NoReturn:
