@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the tar of a minimal Debian root file system out of this machine's own package sources.
+# Makes the tar of a minimal Debian root file system, with apt, out of this machine's own package sources.
 #
 #   debian_root.sh FILE.tar [PACKAGE...]
 set -euo pipefail
@@ -11,9 +11,11 @@ include=$(IFS=,; echo "$*")
 suite=${VERSION_CODENAME:-stable}
 mkdir -p "$(dirname "$tar")"
 trap 'rm -f "$tar.new.tar"' EXIT
+# Nothing of it outlives a power cut, and dpkg need not write out each package before the next.
 # The machine's signed sources of its distribution, and nothing foreign that may lack this suite.
-mmdebstrap --quiet --variant=essential --format=tar ${include:+--include="$include"} \
+mmdebstrap --quiet --variant=apt --format=tar ${include:+--include="$include"} \
   --aptopt='Acquire::Check-Valid-Until "false"' \
+  --dpkgopt=force-unsafe-io \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --dpkgopt='path-exclude=/usr/share/man/*' \
   "$suite" "$tar.new.tar"

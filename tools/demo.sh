@@ -50,9 +50,9 @@ for _ in $(seq 200); do
   kill -0 "$engine"
   sleep 0.05
 done
-[ -s .cache/debian.tar ] || show tools/debian_root.sh .cache/debian.tar
+[ -s .cache/debian-apt.tar ] || show tools/debian_root.sh .cache/debian-apt.tar
 show pier import --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' --change 'CMD ["bash"]' \
-  .cache/debian.tar "$image"
+  .cache/debian-apt.tar "$image"
 show pier images
 
 bold "2. Detached: it runs, it logs, it is looked into"

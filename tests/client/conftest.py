@@ -17,6 +17,7 @@ import pytest
 from classic_build import Build
 from made_once import debian_tar
 from openapi_findings import unexcused
+from projects import Workshop, open_workshop
 
 import openapi_schema
 from busybox_image import NAME, docker_archive, root_tar
@@ -32,6 +33,7 @@ LONGEST = (
     "test_network_matrix",
     "test_docker_networks",
     "test_pier_egress",
+    "test_build_project_python",
     "test_docker_runtimes",
     "test_pier_beside_docker",
     "test_docker_buildx",
@@ -180,9 +182,16 @@ def docker(engine: EngineProcess) -> Client:
 @pytest.fixture(scope="session")
 def debian_image(engine: EngineProcess) -> str:
     """The name of a minimal Debian, made by mmdebstrap once and kept below .cache."""
-    tar = debian_tar("debian")
+    tar = debian_tar("debian-apt")
     engine.docker("import", tar, "pier-test/debian:latest", timeout=180)
     return "pier-test/debian:latest"
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Workshop]:
+    """An engine with a way out, for builds that fetch packages."""
+    with open_workshop() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
