@@ -17,6 +17,7 @@ TABLE: list[tuple[list[str], str, Any]] = [
     (["-t"], "Config.Tty", True),
     (["--stop-signal", "USR1"], "Config.StopSignal", "USR1"),
     (["--stop-timeout", "7"], "Config.StopTimeout", 7),
+    (["--stop-timeout", "0"], "Config.StopTimeout", 0),
     (["--entrypoint", "/bin/sh"], "Config.Entrypoint", ["/bin/sh"]),
     (["--entrypoint", "/bin/sh"], "Path", "/bin/sh"),
     (["-m", "64m"], "HostConfig.Memory", 64 << 20),

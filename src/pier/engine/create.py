@@ -103,7 +103,8 @@ def inherit(config: ContainerConfig, image: ContainerConfig) -> None:
     Raises InvalidParameter when there is nothing to run.
     """
     for name in _INHERITED_WHOLE:
-        if not getattr(config, name):
+        value = getattr(config, name)
+        if not value and value != 0:  # a StopTimeout of 0 is one: no grace at all
             setattr(config, name, getattr(image, name))
     for name in _INHERITED_KEYS:
         inherited = getattr(image, name)
