@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,14 @@ def test_build(context: Context, docker: Client, tmp_path: Path) -> None:
         "Dockerfile",
         "a.txt",
     ]
+
+
+def test_each_build_tells_of_its_image(context: Context, docker: Client) -> None:
+    for _ in range(2):  # the second is all cached, and tells as well
+        since = f"{time.time():.9f}"
+        context.build("FROM BASE\nENV a=told\n", "-t", "made/told")
+        span = ("--since", since, "--until", f"{time.time():.9f}", "--filter", "type=image")
+        assert docker("events", *span, "--format", "{{.Action}}").stdout == "tag\ncreate\n"
 
 
 def test_what_did_not_change_is_cached_and_not_sent(context: Context) -> None:

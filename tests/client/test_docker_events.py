@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from classic_build import Build
 
 from engine_process import Client, wait_until
 
@@ -120,3 +121,22 @@ def test_an_oom_that_kills_nobody(docker: Client, image: str) -> None:
     docker("run", "-d", "--name", "it", "-m", "16m", "--oom-kill-disable", image, *hog)
     wait_until(lambda: "oom" in actions(between(docker, since)), "the OOM is told")
     assert docker("inspect", "-f", "{{.State.Running}}", "it").stdout == "true\n"
+
+
+def test_builds_tell_of_what_they_commit(build: Build) -> None:
+    """The classic builder of each step that it makes anew, COPY and ADD apart; then of the name."""
+
+    def told(text: str) -> list[str]:
+        since = now()
+        build(text)
+        found = between(build.docker, since, "--filter", "type=image")
+        assert all(
+            event["Actor"]["Attributes"]["name"] == event["Actor"]["ID"]
+            for event in found
+            if event["Action"] == "create"
+        )
+        return [event["Action"] for event in found]
+
+    text = "FROM BASE\nRUN echo told > /a\nENV a=b\nCOPY Dockerfile /c\n"
+    assert told(text) == ["create", "create", "tag"]
+    assert told(text) == ["tag"]

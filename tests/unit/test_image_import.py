@@ -77,7 +77,7 @@ def test_import_without_a_name(images):
         ({"repo": "A"}, "must be lowercase"),
         ({"repo": "a", "tag": "b/c"}, "invalid tag format"),
         ({"changes": ["RUN true"]}, "RUN is not a valid change command"),
-        ({"platform": "windows/amd64"}, "operating system is not supported: windows"),
+        ({"platform": "windows/amd64"}, "operating system is not supported"),
         ({"platform": "a/b/c/d"}, "cannot parse platform"),
     ],
 )

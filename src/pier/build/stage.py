@@ -45,7 +45,8 @@ from pier.model.platform import Platform
 
 class Shop(Struct, frozen=True):
     """What all stages of all builds share. `private` is a directory where secrets may lie,
-    `allowed` are the entitlements that any build may be given.
+    `allowed` are the entitlements that any build may be given. `committed` hears of each image that a
+    step made anew other than COPY and ADD: those of which Docker's classic builder tells.
     """
 
     store: ImageStore
@@ -55,6 +56,7 @@ class Shop(Struct, frozen=True):
     executor: Executor
     private: str
     allowed: Collection[str] = (NETWORK_HOST,)
+    committed: Callable[[Image], None] = lambda _: None
 
 
 class Job(Struct, frozen=True):
@@ -535,6 +537,8 @@ class StageBuild:
             image = await self._in_thread(partial(save, shop.store, made, self._job.pins))
             self._stand_on(image)
             shop.cache.add(key, image, parent, created_by, self._inputs)
+            if self._inputs is None or self._inputs.kind not in ("COPY", "ADD"):
+                shop.committed(image)
 
     async def _from_others(self, created_by: str, key: str) -> Image | None:
         """Take the step from an image of --cache-from whose history goes on from ours with it."""

@@ -108,18 +108,20 @@ class Builds:
             from pier.buildkit.service import BuildKit  # noqa: PLC0415
             from pier.engine.build_workshop import EngineWorkshop  # noqa: PLC0415
 
-            root = self._services.images.root
-            workshop = EngineWorkshop(self, self._services.networks, root)
+            workshop = EngineWorkshop(self, self._services.networks, self._services.images)
             self._buildkit = BuildKit(workshop, self._contexts, self._threads)
         return self._buildkit
 
-    def shop(self, credentials: CredentialsFor) -> Shop:
+    def shop(
+        self, credentials: CredentialsFor, committed: Callable[[Image], None] = lambda _: None
+    ) -> Shop:
         """Return what a build works with, whose pulls use these passwords."""
         steps = BuildSteps(self._services, self._containers, self._registries, credentials)
         return Shop(
             *(self._services.images, self._cache, steps, self._mounts, self._threads),
             private=self._private,
             allowed=self._services.settings.builder.allowed,
+            committed=committed,
         )
 
     async def clear_left(self) -> None:
@@ -144,7 +146,7 @@ class Builds:
         Closing the iterator cancels the build. Raises PierError, before the first line for what is
         wrong with the context or the Dockerfile.
         """
-        shop = self.shop(credentials)
+        shop = self.shop(credentials, self.created)
 
         async def work(tell: Tell) -> None:
             telling = Telling(asked, options, _teller(tell))
@@ -331,6 +333,11 @@ class Builds:
         labels = image.config.config.Labels
         attributes = {**labels, "name": reference.familiar}
         self._services.events.publish("image", "tag", image.id, attributes)
+
+    def created(self, image: Image) -> None:
+        """Tell of an image that was made, as Docker does: by its ID, whatever its names."""
+        attributes = {**image.config.config.Labels, "name": image.id}
+        self._services.events.publish("image", "create", image.id, attributes)
 
     async def prune(self, rule: Rule) -> BuildPruneResponse:
         """Throw away what a rule names."""

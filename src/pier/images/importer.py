@@ -36,7 +36,7 @@ def import_image(
     reference = parse_repo_tag(repo, tag) if repo else None
     wanted = parse_platform(platform) if platform else host_platform()
     if wanted.os != host_platform().os:
-        raise InvalidParameter(f"operating system is not supported: {wanted.os}")
+        raise InvalidParameter("operating system is not supported")
     config = ContainerConfig()
     apply_changes(config, changes)
     with Intake(store) as intake:

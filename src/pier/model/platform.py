@@ -31,6 +31,7 @@ _KNOWN_ARCHITECTURES = frozenset(
         *("ppc64", "ppc64le", "riscv64", "s390x"),
     }
 )
+_SYSTEMS = {"macos": "darwin"}
 _KNOWN_SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd"})
 
 
@@ -57,6 +58,7 @@ def host_platform() -> Platform:
 def normalize(platform: Platform) -> Platform:
     """Return it with Go's names and without the variant that is the architecture's default."""
     system = platform.os.lower() or "linux"
+    system = _SYSTEMS.get(system, system)
     given = platform.architecture.lower()
     architecture = _ARCHITECTURES.get(given, given)
     variant = platform.variant.lower()
@@ -85,8 +87,9 @@ def parse_platform(text: str) -> Platform:
     host = host_platform()
     if len(parts) > 1:
         return normalize(Platform(parts[1], parts[0], parts[2] if len(parts) == 3 else ""))
-    if parts[0].lower() in _KNOWN_SYSTEMS:
-        return Platform(host.architecture, parts[0].lower(), host.variant)
+    system = _SYSTEMS.get(parts[0].lower(), parts[0].lower())
+    if system in _KNOWN_SYSTEMS:
+        return Platform(host.architecture, system, host.variant)
     alone = normalize(Platform(parts[0], host.os))
     if alone.architecture not in _KNOWN_ARCHITECTURES:
         raise InvalidParameter(f'"{text}": unknown operating system or architecture')
