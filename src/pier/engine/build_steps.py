@@ -99,6 +99,7 @@ class StepContainer:
             container = self._services.store.get(self.id)
             container.record.for_build = False
             self._services.store.save(container)
+            self._services.directories.sync_later()
             return
         removal = asyncio.ensure_future(self._remove())
         try:

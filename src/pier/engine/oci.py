@@ -123,7 +123,8 @@ def build_spec(
             ],
             "upper": f"containers/{record.Id}/upper",
             "work": f"containers/{record.Id}/work",
-            "volatile": host.AutoRemove,
+            # A step's files are synced with the layer that they become, not at each step's end.
+            "volatile": host.AutoRemove or record.for_build,
         },
         "cgroup": cgroup,
         "user": config.User or _ROOT,

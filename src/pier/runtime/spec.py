@@ -310,7 +310,7 @@ class Overlay(TypedDict):
     """`lower` (top layer first), `upper` and `work` are relative to `base`, an absolute path.
 
     `volatile` leaves out the sync of the upper file system at the unmount: for a container whose
-    layer is thrown away at its end (`--rm`).
+    layer is thrown away at its end (`--rm`), or becomes one that is synced as such (a build's).
     """
 
     base: str
