@@ -11,6 +11,10 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CACHE = os.path.join(ROOT, ".cache")
+TOOLS = (
+    *("nginx-light", "curl", "bind9-dnsutils", "iperf3", "python3-minimal", "iproute2"),
+    *("iputils-ping", "redis-server"),
+)
 
 
 @contextlib.contextmanager
@@ -32,6 +36,11 @@ def made(name: str, tool: str, *words: str) -> str:
             if done.returncode != 0:
                 pytest.skip(f"{tool} failed: {done.stderr.decode(errors='replace')[-500:]}")
     return path
+
+
+def tools_tar() -> str:
+    """Return the path of the tar of a Debian with TOOLS: one for several tests, to make it is slow."""
+    return debian_tar("debian-tools", *TOOLS)
 
 
 def debian_tar(name: str, *packages: str) -> str:

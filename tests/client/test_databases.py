@@ -4,7 +4,7 @@ import os
 import uuid
 
 import pytest
-from made_once import CACHE, debian_tar
+from made_once import CACHE, debian_tar, tools_tar
 
 from engine_process import EngineProcess, wait_until
 
@@ -17,10 +17,7 @@ POSTGRESQL = (
 )
 
 
-def database_image(engine: EngineProcess, package: str, *changes: str) -> str:
-    """A minimal Debian with a package, made by mmdebstrap once and kept below .cache."""
-    tar = debian_tar(package, package)
-    name = f"pier-test/{package}:1"
+def database_image(engine: EngineProcess, tar: str, name: str, *changes: str) -> str:
     options = [word for change in changes for word in ("--change", change)]
     engine.docker("import", *options, tar, name, timeout=180)
     return name
@@ -28,7 +25,7 @@ def database_image(engine: EngineProcess, package: str, *changes: str) -> str:
 
 @pytest.fixture(scope="module")
 def redis_image(engine: EngineProcess) -> str:
-    return database_image(engine, "redis-server", "VOLUME /data")
+    return database_image(engine, tools_tar(), "pier-test/redis:1", "VOLUME /data")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +35,9 @@ def postgresql_image(engine: EngineProcess) -> str:
         pytest.skip(
             "no .cache/postgresql.tar: tools/debian_root.sh .cache/postgresql.tar postgresql"
         )
-    return database_image(engine, "postgresql", "USER postgres", "VOLUME /var/lib/postgresql")
+    changes = ("USER postgres", "VOLUME /var/lib/postgresql")
+    tar = debian_tar("postgresql", "postgresql")
+    return database_image(engine, tar, "pier-test/postgresql:1", *changes)
 
 
 class Redis:
@@ -62,7 +61,7 @@ class Redis:
         return self.docker("exec", self.name, "redis-cli", *words, check=check).stdout.strip()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)  # where the image has to be made first
 def test_redis(pierd: EngineProcess, redis_image: str) -> None:
     redis = Redis(pierd, redis_image)
     docker, pier = redis.docker, pierd.pier

@@ -137,6 +137,7 @@ def test_random_name(docker: Client, image: str) -> None:
     assert re.fullmatch("/[a-z]+_[a-z]+[0-9]*", name)
 
 
+@pytest.mark.timeout(400)  # where it has to be made first
 def test_debian(docker: Client, debian_image: str) -> None:
     done = docker("run", "--rm", debian_image, "bash", "-c", ". /etc/os-release; echo $ID; id -un")
     assert done.stdout.split()[1] == "root"

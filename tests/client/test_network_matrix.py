@@ -14,14 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from made_once import debian_tar
+from made_once import tools_tar
 
 from engine_process import Client, EngineProcess, wait_until
 
+pytestmark = pytest.mark.timeout(400)  # where the image has to be made first
+
 IMAGE = "pier-test/nettools:1"
-PACKAGES = (
-    "nginx-light", "curl", "bind9-dnsutils", "iperf3", "python3-minimal", "iproute2", "iputils-ping"
-)  # fmt: skip
 MODE = "com.docker.network.bridge.gateway_mode_ipv{}={}"
 HOST = {4: "192.0.2.1", 6: "2001:db8::1"}
 WORLD = {4: "192.0.2.2", 6: "2001:db8::2"}
@@ -142,7 +141,7 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def tools_image(engine: EngineProcess) -> str:
     """Debian with nginx, curl, dig, iperf3 and python, made by mmdebstrap once, below .cache."""
-    tar = debian_tar("nettools", *PACKAGES)
+    tar = tools_tar()
     engine.docker("import", tar, IMAGE, timeout=240)
     return IMAGE
 
