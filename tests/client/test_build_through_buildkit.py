@@ -116,6 +116,8 @@ def test_an_archive_without_a_session(classic: Classic, docker: Client) -> None:
     )
     assert done.error == ""
     assert done.output == b"said you\n"
+    assert done.steps["[internal] load remote build context"] == "DONE"
+    assert done.steps["copy /context /"] == "DONE"
     assert done.steps["[2/3] COPY a.txt /a"] == "DONE"
     image = json.loads(docker("inspect", "made/it").stdout)[0]
     assert done.image == image["Id"]

@@ -15,7 +15,7 @@ from pier.build.ignore import Ignore, read_patterns
 from pier.build.kept_contexts import KeptContexts
 from pier.build.options import BuildOptions
 from pier.build.progress import Progress, working
-from pier.build.remote_context import load_remote
+from pier.build.remote_context import fetch_remote, fill, is_packed
 from pier.build.stage import Shop
 from pier.build.threads import finished
 from pier.buildkit.session import Session
@@ -97,8 +97,16 @@ class SessionContext(Context):
         keep = options.arguments.get(KEEP_GIT_DIR) in ("1", "true")
         is_git = parse_git(url) is not None
         what = f"git source {url}" if is_git else "remote build context"
-        with working(progress, f"[internal] load {what}", key=build_key):
-            await load_remote(url, self, fetcher, self._executor, keep_git_dir=keep)
+        with working(progress, f"[internal] load {what}", key=build_key) as work:
+            path = await fetch_remote(url, self, fetcher, keep_git_dir=keep)
+        with contextlib.ExitStack() as stack:
+            packed = await finished(self._executor, partial(is_packed, path)) if path else False
+            if packed:
+                # As BuildKit's frontend calls it: the file that came is "context".
+                copying = working(progress, "copy /context /", key=build_key, inputs=[work.digest])
+                stack.enter_context(copying)
+            if path:
+                await fill(self, path, self._executor)
         self.dockerfile = options.dockerfile or DOCKERFILE
 
     def take_files(self, root_fd: int, name: str) -> None:
