@@ -7,9 +7,9 @@ import pytest
 
 from pier.kernel.cgroups import Cgroup, Hierarchies, Hierarchy
 
-CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb")
+CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb", "misc")
 FILES = {
-    "cgroup.controllers": "cpuset cpu io memory pids hugetlb\n",
+    "cgroup.controllers": "cpuset cpu io memory pids hugetlb misc\n",
     "cgroup.procs": "",
     "cgroup.freeze": "0\n",
     "cgroup.events": "populated 1\nfrozen 0\n",
@@ -100,7 +100,7 @@ def test_controllers_are_enabled_from_the_top_down_only_when_missing(root, group
     group.create({})
     for directory in (root, root / "pier"):
         text = (directory / "cgroup.subtree_control").read_text()
-        assert text == "+cpuset +hugetlb +memory"
+        assert text == "+cpuset +hugetlb +memory +misc"
 
 
 def test_a_controller_that_cannot_be_enabled_matters_when_it_is_asked_for(root, group):

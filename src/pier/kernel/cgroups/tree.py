@@ -13,9 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# v2 controllers that containers get; others ("misc", …) are left as they are.
-_V2_WANTED = frozenset({"cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma"})
-
 # After the last process is gone the kernel takes a moment to let go of the cgroup.
 _REMOVE_TIMEOUT_S = 2.0
 
@@ -38,7 +35,9 @@ def make_v1(hierarchy: Hierarchy, directory: str) -> bool:
 
 
 def make_v2(hierarchy: Hierarchy, directory: str) -> tuple[bool, dict[str, OSError]]:
-    """Make `directory` with its parents and enable controllers for it.
+    """Make `directory` with its parents and enable every controller for it, as runc does.
+
+    Also those that nothing here knows, "misc" and "dmem": `resources.unified` may name their files.
 
     Returns whether it is new, and the controllers (v2 names) that could not be enabled with the
     reason: EBUSY where processes live directly in an ancestor (cgroups(7), the "no internal
@@ -46,8 +45,7 @@ def make_v2(hierarchy: Hierarchy, directory: str) -> tuple[bool, dict[str, OSErr
     """
     while (made := _mkdir(directory)) is None:
         _make_parents(directory)
-    wanted = _V2_WANTED.intersection(hierarchy.controllers)
-    missing = wanted.difference(read(f"{directory}/cgroup.controllers").split())
+    missing = set(hierarchy.controllers).difference(read(f"{directory}/cgroup.controllers").split())
     failed: dict[str, OSError] = {}
     if missing:
         ancestor = hierarchy.mount
