@@ -16,9 +16,7 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 # Two rings may ask at once.
-cache=$(dirname "$0")/../.cache
-mkdir -p "$cache"
-exec 9>"$cache/packages.lock"
+exec 9<"$0"
 flock 9
 export DEBIAN_FRONTEND=noninteractive
 install=(apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}")

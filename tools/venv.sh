@@ -24,6 +24,9 @@ if ! python=$(find_python); then
 fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null || tools/packages.sh python3-venv
 
+# Two rings may ask at once.
+exec 9<"$0"
+flock 9
 stamp=$({ "$python" -c 'import sys; print(sys.version, sys.prefix)'; pwd
   cat requirements.lock requirements-dev.lock pyproject.toml "$0"; } | sha256sum | cut -d' ' -f1)
 # Where PYTHONDONTWRITEBYTECODE is set, every start of the client would compile it again.

@@ -74,7 +74,12 @@ def test_rates(pierd: EngineProcess, docker: Client, image: str) -> None:
     flags = ["--annotation", f"pier.net-rate-in={RATE}", "--annotation", "pier.net-rate-out=20m"]
     docker("run", "-d", "--name", "it", *flags, image, "sleep", "1000")
     assert sent(pierd, docker, "it") == pytest.approx(RATE, rel=0.1)
-    assert received(pierd, docker, "it") == pytest.approx(RATE, rel=0.1)
+    # A machine that is busy may be slower than the limit; once it is as fast.
+    rates: list[int] = []
+    while not rates or (rates[-1] < 0.9 * RATE and len(rates) < 5):
+        docker("exec", "it", "killall", "nc", check=False)
+        rates.append(received(pierd, docker, "it"))
+    assert rates[-1] == pytest.approx(RATE, rel=0.1), rates
 
 
 def test_rates_change_live(pierd: EngineProcess, docker: Client, image: str) -> None:
