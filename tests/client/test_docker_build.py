@@ -343,3 +343,53 @@ def test_the_same_step_at_the_same_time(build: Build) -> None:
 
 def _created(build: Build) -> str:
     return build.docker("create", "made/it", "x").stdout.strip()
+
+
+def test_a_directory_that_is_there_keeps_owner_and_mode(build: Build) -> None:
+    build.file("tree/sub/file")
+    (build.directory / "tree").chmod(0o700)
+    build(
+        "FROM BASE\n"
+        "RUN mkdir /there && chmod 750 /there && chown 33:34 /there\n"
+        "COPY tree /there/\n"
+        "COPY --chown=5:6 tree /there\n"
+        "COPY --chown=5:6 tree /new\n"
+    )
+    shown = build.run("stat", "-c", "%n %a %u:%g", "/there", "/there/sub", "/new", "/new/sub")
+    assert shown.splitlines() == [
+        "/there 750 33:34",
+        "/there/sub 755 5:6",
+        "/new 755 5:6",
+        "/new/sub 755 5:6",
+    ]
+
+
+def test_targets_that_are_links(build: Build) -> None:
+    build.file("file", "new\n")
+    build.file("tree/inner")
+    build(
+        "FROM BASE\n"
+        "RUN ln -s /../../nowhere/a /absolute && ln -s other/place /relative && ln -s file2 /file1\n"
+        "COPY file /absolute/\n"
+        "COPY tree /relative\n"
+        "COPY file /file1\n"
+    )
+    wanted = ("/nowhere/a/file", "/other/place/inner", "/file2")
+    assert build.run("ls", *wanted).split() == sorted(wanted)
+    assert build.run("readlink", "/file1") == "file2\n"
+
+
+def test_targets_that_cannot_be(build: Build) -> None:
+    build.file("file")
+    build.file("tree/inner")
+    base = "FROM BASE\nRUN ln -s loop /loop && touch /is-a-file\n"
+    for step, words in {
+        "COPY file /loop/": "too many links",
+        "COPY file /is-a-file/": "mkdir /is-a-file: not a directory",
+        "COPY tree /is-a-file": "cannot copy to non-directory: /is-a-file",
+    }.items():
+        failed = build(base + step, "-q", check=False)
+        assert failed.returncode == 1
+        # What a quiet build holds back is told when it fails.
+        assert f"Step 3/3 : {step}" in failed.stdout + failed.stderr
+        assert words in failed.stderr

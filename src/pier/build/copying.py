@@ -5,9 +5,11 @@ by openat2(2) with the tree as the root, and names are made in directories held 
 """
 
 import contextlib
+import errno
 import os
 import posixpath
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from msgspec import Struct
@@ -29,6 +31,8 @@ from pier.storage.tree import remove_tree
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_ID = (1 << 32) - 2
+# As many links as the kernel follows, path_resolution(7).
+_MAX_HOPS = 40
 
 
 class Placement(Struct, frozen=True):
@@ -37,8 +41,8 @@ class Placement(Struct, frozen=True):
     `owner` is --chown as written, `mode` --chmod. With `parents` each item keeps the
     directories of its path, from a `./` in it on. `time_ns` is the time of all that is made,
     None leaves it. With `replace` what is in the way goes, whatever it is.
-    With `keep_target` a directory that is there keeps owner and mode, and one that is made has its
-    source's.
+    A directory that is there keeps owner and mode; one that is made for a directory's content is
+    `owner`'s, with 0755 or `mode`, or has its source's mode with `source_mode`.
     """
 
     target: str
@@ -47,7 +51,7 @@ class Placement(Struct, frozen=True):
     parents: bool = False
     time_ns: int | None = None
     replace: bool = False
-    keep_target: bool = False
+    source_mode: bool = False
 
 
 def place(root_fd: int, items: list[tuple[Item, bytes]], how: Placement) -> None:
@@ -57,17 +61,32 @@ def place(root_fd: int, items: list[tuple[Item, bytes]], how: Placement) -> None
     """
     owner = resolve_owner(root_fd, how.owner) if how.owner else None
     job = _Placing(root_fd, owner, how.mode, how)
-    for item, keep in items:
-        target = os.fsencode(how.target)
-        if keep:
-            target = target.rstrip(b"/") + b"/" + keep + b"/"
-        job.item(item, target)
+    with _told(how.target):
+        for item, keep in items:
+            target = os.fsencode(how.target)
+            if keep:
+                target = target.rstrip(b"/") + b"/" + keep + b"/"
+            job.item(item, target)
 
 
 def make_directory(root_fd: int, path: str) -> None:
-    """Make a directory and those above it, as WORKDIR does. Raises OSError."""
+    """Make a directory and those above it, as WORKDIR does. Raises InvalidParameter, OSError."""
     job = _Placing(root_fd, None, None)
-    os.close(job.make(os.fsencode(path)))
+    with _told(path):
+        os.close(job.make(os.fsencode(path)))
+
+
+@contextlib.contextmanager
+def _told(target: str) -> Iterator[None]:
+    """Say in BuildKit's words what is wrong with the target itself."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise InvalidParameter("too many links") from exc
+        if exc.errno == errno.ENOTDIR:
+            raise InvalidParameter(f"mkdir {target.rstrip('/')}: not a directory") from exc
+        raise
 
 
 def resolve_owner(root_fd: int, text: str) -> tuple[int, int]:
@@ -115,7 +134,7 @@ class _Placing:
         self._mode = mode
         self._time_ns = how.time_ns if how else None
         self._replaces = how is not None and how.replace
-        self._keeps_target = how is not None and how.keep_target
+        self._takes_mode = how is not None and how.source_mode
         self._links: dict[tuple[int, int], tuple[int, bytes]] = {}
 
     def item(self, item: Item, target: bytes) -> None:
@@ -140,11 +159,24 @@ class _Placing:
             os.close(fd)
 
     def _destination(self, item: Item, target: bytes) -> tuple[int, bytes]:
-        """Return the directory, the caller's to close, and the name that a file goes to."""
-        if target.endswith(b"/") or self._is_directory(target):
-            return self.make(target), item.name
-        directory, _, name = target.rpartition(b"/")
-        return self.make(directory or b"/"), name
+        """Return the directory, the caller's to close, and the name that a file goes to.
+
+        A target that is a link stays one: the file goes where it leads.
+        """
+        for _ in range(_MAX_HOPS):
+            if target.endswith(b"/") or self._is_directory(target):
+                return self.make(target), item.name
+            parent, _, name = target.rpartition(b"/")
+            parent_fd = self.make(parent or b"/")
+            try:
+                target = _led(parent, name, parent_fd)
+            except OSError as exc:
+                if exc.errno in (errno.EINVAL, errno.ENOENT):
+                    return parent_fd, name
+                os.close(parent_fd)
+                raise
+            os.close(parent_fd)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), target)
 
     def _is_directory(self, path: bytes) -> bool:
         try:
@@ -153,8 +185,8 @@ class _Placing:
             return False
         return True
 
-    def make(self, path: bytes) -> int:
-        """Open a directory, making what is missing; the caller closes it."""
+    def make(self, path: bytes, hops: int = 0) -> int:
+        """Open a directory, making what is missing, also behind links; the caller closes it."""
         path = os.fsencode(posixpath.normpath(os.fsdecode(path)))
         try:
             return openat2(self._root_fd, path, _DIRECTORY, resolve=INSIDE)
@@ -162,10 +194,15 @@ class _Placing:
             if path in (b"/", b"."):
                 raise
         parent, _, name = path.rpartition(b"/")
-        parent_fd = self.make(parent or b"/")
+        parent_fd = self.make(parent or b"/", hops)
         try:
             os.mkdir(name, 0o755, dir_fd=parent_fd)
             fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+        except FileExistsError:
+            # A link that leads to nothing yet: it is made where it leads, below the root.
+            if hops >= _MAX_HOPS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+            return self.make(_led(parent, name, parent_fd), hops + 1)
         finally:
             os.close(parent_fd)
         os.fchmod(fd, 0o755)
@@ -180,18 +217,22 @@ class _Placing:
 
     def _tree(self, source_fd: int, target: bytes, item: Item) -> None:
         is_new = not self._is_directory(target)
-        target_fd = self.make(target)
+        try:
+            target_fd = self.make(target)
+        except NotADirectoryError:
+            where = os.fsdecode(target.rstrip(b"/"))
+            raise InvalidParameter(f"cannot copy to non-directory: {where}") from None
         try:
             self._merge(source_fd, target_fd, item.path, item)
-            if self._keeps_target:
+            if self._takes_mode:
                 if is_new:
                     self._finish(source_fd, target_fd, item)
-                return
-            before = os.fstat(target_fd)
-            self._finish(source_fd, target_fd, item)
-            if item.keep_owner:
-                # As dockerd: what is in it keeps its owners, the directory is the target's own.
-                os.fchown(target_fd, before.st_uid, before.st_gid)
+            else:
+                if is_new and self._mode is not None:
+                    os.fchmod(target_fd, self._permissions(os.fstat(target_fd)))
+                found = os.fstat(source_fd)
+                os.utime(target_fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+                self._date(target_fd)
         finally:
             os.close(target_fd)
 
@@ -312,6 +353,11 @@ class _Placing:
         finally:
             os.close(directory)
         return True
+
+
+def _led(parent: bytes, name: bytes, parent_fd: int) -> bytes:
+    """Return the path to which the link `name` leads. Raises OSError EINVAL when it is none."""
+    return posixpath.join(parent or b"/", os.readlink(name, dir_fd=parent_fd))
 
 
 def _holds_wanted(parent_fd: int, name: bytes, path: bytes, item: Item) -> bool:

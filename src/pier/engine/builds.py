@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -206,6 +207,11 @@ class Builds:
         """Read, check, build and export. `builds` gets what was read."""
         asked = telling.asked
         receiver = ClassicReceiver(self.exports, _teller(tell), _pair(credentials))
+        # What a quiet build would have told is told when it fails, as dockerd does.
+        held: list[Mapping[str, Any]] = []
+        heard = held.append if options.quiet else _teller(tell)
+        if asked.progress:
+            heard = _nobody
         with self._services.images.pinned() as pins, contextlib.closing(receiver):
             try:
                 builds += await finished(self._threads, partial(read_all, shop, context, options))
@@ -215,7 +221,6 @@ class Builds:
                 await finished(self._threads, builds[0].findings)
                 if asked.mounts_from:
                     await bring(options.session, context, self._mounts, self._threads)
-                heard = _nobody if options.quiet or asked.progress else _teller(tell)
                 result = await run_all(
                     *(builds, options, heard, pins),
                     progress=telling.progress if asked.progress else _Told(heard),
@@ -226,6 +231,7 @@ class Builds:
             except PierError as exc:
                 if asked.progress:
                     telling.failed(exc, context, builds)
+                deque(map(_teller(tell), held), maxlen=0)
                 raise
             if asked.progress:
                 telling.warn(await finished(self._threads, builds[0].findings))

@@ -276,7 +276,7 @@ def copy(action: ops.FileActionCopy, owner: Owner | None, source_fd: int, root_f
         _mode(action),
         time_ns=action.timestamp if action.timestamp >= 0 else None,
         replace=action.alwaysReplaceExistingDestPaths,
-        keep_target=True,
+        source_mode=True,
     )
     for item in items:
         place(root_fd, [(item, b"")], _placement(how, action, item, root_fd))
