@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -30,7 +31,7 @@ while True:
         seen += len(data)
 print(int(seen * 8 / (now - start)), flush=True)
 """
-RATE = 20_000_000
+RATE = 8_000_000
 
 
 def sent(pierd: EngineProcess, docker: Client, name: str) -> int:
@@ -70,26 +71,33 @@ def received(pierd: EngineProcess, docker: Client, name: str) -> int:
     return int((last - first) * 8 / (end - start))
 
 
-def test_rates(pierd: EngineProcess, docker: Client, image: str) -> None:
-    flags = ["--annotation", f"pier.net-rate-in={RATE}", "--annotation", "pier.net-rate-out=20m"]
-    docker("run", "-d", "--name", "it", *flags, image, "sleep", "1000")
-    assert sent(pierd, docker, "it") == pytest.approx(RATE, rel=0.1)
-    # A machine that is busy may be slower than the limit; once it is as fast.
-    rates: list[int] = []
-    while not rates or (rates[-1] < 0.9 * RATE and len(rates) < 5):
+def reached(
+    measure: Callable[[EngineProcess, Client, str], int], pierd: EngineProcess, docker: Client
+) -> int:
+    """What `measure` finds of the container "it", at best: a busy machine may be slower than RATE."""
+    best = 0
+    for _ in range(6):
         docker("exec", "it", "killall", "nc", check=False)
-        rates.append(received(pierd, docker, "it"))
-    assert rates[-1] == pytest.approx(RATE, rel=0.1), rates
+        best = max(best, measure(pierd, docker, "it"))
+        if best > 0.9 * RATE:
+            break
+    return best
+
+
+def test_rates(pierd: EngineProcess, docker: Client, image: str) -> None:
+    flags = ["--annotation", f"pier.net-rate-in={RATE}", "--annotation", "pier.net-rate-out=8m"]
+    docker("run", "-d", "--name", "it", *flags, image, "sleep", "1000")
+    assert reached(sent, pierd, docker) == pytest.approx(RATE, rel=0.1)
+    assert reached(received, pierd, docker) == pytest.approx(RATE, rel=0.1)
 
 
 def test_rates_change_live(pierd: EngineProcess, docker: Client, image: str) -> None:
     docker("run", "-d", "--name", "it", image, "sleep", "1000")
     assert sent(pierd, docker, "it") > 2 * RATE
-    pierd.pier("update", "--net-rate-out", "20mbit", "it")
+    pierd.pier("update", "--net-rate-out", "8mbit", "it")
     host = json.loads(docker("inspect", "it").stdout)[0]["HostConfig"]
-    assert host["Annotations"] == {"pier.net-rate-out": "20mbit"}
-    docker("exec", "it", "killall", "nc", check=False)
-    assert sent(pierd, docker, "it") == pytest.approx(RATE, rel=0.1)
+    assert host["Annotations"] == {"pier.net-rate-out": "8mbit"}
+    assert reached(sent, pierd, docker) == pytest.approx(RATE, rel=0.1)
     pierd.pier("update", "--net-rate-out", "0", "it")
     docker("exec", "it", "killall", "nc", check=False)
     assert sent(pierd, docker, "it") > 2 * RATE
@@ -104,13 +112,13 @@ def test_rates_refused(docker: Client, image: str) -> None:
 def test_delay_and_loss(pierd: EngineProcess, image: str) -> None:
     """Where the kernel has netem: as asked for. Where not: a clear error, and nothing changed."""
     pier = pierd.pier
-    pier("run", "-d", "--name", "it", "--net-rate-out", "20m", image, "sleep", "1000")
+    pier("run", "-d", "--name", "it", "--net-rate-out", "8m", image, "sleep", "1000")
     done = pier("update", "--net-delay", "200ms", "it", check=False)
     ping = ["exec", "it", "ping", "-c", "1", "-W", "2", "172.17.0.1"]
     if done.returncode != 0:
         assert "need netem, which this kernel has not" in done.stderr
         host = json.loads(pier("inspect", "it").stdout)[0]["HostConfig"]
-        assert host["Annotations"] == {"pier.net-rate-out": "20m"}
+        assert host["Annotations"] == {"pier.net-rate-out": "8m"}
         run = pier("run", "--rm", "--net-loss", "50%", image, "true", check=False)
         assert "need netem, which this kernel has not" in run.stderr
         assert run.returncode != 0
