@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 from classic_build import Build
@@ -393,3 +394,25 @@ def test_targets_that_cannot_be(build: Build) -> None:
         # What a quiet build holds back is told when it fails.
         assert f"Step 3/3 : {step}" in failed.stdout + failed.stderr
         assert words in failed.stderr
+
+
+def test_cache_from_what_this_engine_built_is_that_image(build: Build, tmp_path: Path) -> None:
+    build.file("baz")
+    text = "FROM BASE\nENV FOO=bar\nADD baz /\nRUN touch bax\n"
+    build(text)
+    first = build.config()["Id"]
+    assert build(text, "--cache-from", "made/it").stdout.count("Using cache") == 3
+    assert build.config()["Id"] == first
+    # Also where nothing is known of its parents any more.
+    tar = str(tmp_path / "it.tar")
+    build.docker("save", "-o", tar, "made/it")
+    build.docker("rmi", "-f", "made/it")
+    build.docker("load", "-i", tar)
+    assert build(text, "--cache-from", "made/it").stdout.count("Using cache") == 3
+    assert build.config()["Id"] == first
+
+
+def test_arguments_that_nobody_asked_for(build: Build) -> None:
+    flags = ("--build-arg", "B=1", "--build-arg", "A", "--build-arg", "C", "--build-arg", "D=")
+    said = build("FROM BASE\nARG C\n", *flags).stdout
+    assert "[Warning] One or more build-args [A B D] were not consumed" in said

@@ -23,6 +23,8 @@ class Arguments:
     def __init__(
         self, given: Mapping[str, str | None], platforms: Mapping[str, str], used: set[str]
     ) -> None:
+        # Those without a value are the client's too: it was asked for them and has none itself.
+        self._asked = frozenset(given)
         self._given = {name: value for name, value in given.items() if value is not None}
         self._platforms = platforms
         self._globals: dict[str, str] = {}
@@ -99,7 +101,7 @@ class Arguments:
     def unused(self) -> list[str]:
         """Return what the client gave and no ARG named, sorted."""
         known = self._used | PROXIES | {EPOCH}
-        return sorted(name for name in self._given if name not in known)
+        return sorted(self._asked - known)
 
 
 def platform_arguments(target: Platform, build: Platform) -> dict[str, str]:

@@ -44,6 +44,7 @@ class Made(Struct, frozen=True):
     `stubs` are where something was mounted in a container: what is there, empty, and not in the
     parent, goes, and so does what the runtime made to mount on. None: there was no container.
     `layer` is the chain ID of a layer that is there already and needs no `upper`.
+    `created` (RFC 3339) is when it was made, "" for now.
     """
 
     parent: Image | None
@@ -55,6 +56,7 @@ class Made(Struct, frozen=True):
     epoch: int | None = None
     stubs: Sequence[str] | None = None
     layer: str = ""
+    created: str = ""
 
 
 def save(store: ImageStore, made: Made, held: Pins) -> Image:
@@ -64,7 +66,9 @@ def save(store: ImageStore, made: Made, held: Pins) -> Image:
     """
     parent = made.parent
     base = parent.config if parent else _scratch(made.platform)
-    created = now() if made.epoch is None else format_ns(made.epoch * _SECOND)
+    created = made.created or now()
+    if made.epoch is not None:
+        created = format_ns(made.epoch * _SECOND)
     with store.pinned() as pins:
         chain = list(parent.chain_ids) if parent else []
         pins.add(*chain)
@@ -239,21 +243,35 @@ def adopt(store: ImageStore, image: Image, made: Made, held: Pins) -> Image | No
     """Make a step's image of what another image has, whose history begins with the parent's and
     goes on with this step; None when it does not. Blocking.
     """
-    before = made.parent.config.history if made.parent else []
-    chain = made.parent.chain_ids if made.parent else ()
-    history = image.config.history
-    words = [step.created_by for step in history[: len(before) + 1]]
-    if words != [*(step.created_by for step in before), made.created_by]:
+    if not _goes_on_with(image, made):
         return None
-    step = history[len(before)]
+    chain = made.parent.chain_ids if made.parent else ()
+    step = image.config.history[len(made.parent.config.history) if made.parent else 0]
     end = len(chain) + (not step.empty_layer)
     if image.chain_ids[: len(chain)] != chain or len(image.chain_ids) < end:
         return None
+    layer = image.chain_ids[end - 1] if end > len(chain) else ""
     with contextlib.suppress(NotFound):
-        return save(
-            store, replace(made, layer=image.chain_ids[end - 1] if end > len(chain) else ""), held
-        )
+        return save(store, replace(made, layer=layer, created=step.created), held)
     return None
+
+
+def is_last_step(image: Image, made: Made) -> bool:
+    """Tell whether a step is the one that made `image` of what it stands on."""
+    before = made.parent.config.history if made.parent else []
+    return (
+        _goes_on_with(image, made)
+        and len(image.config.history) == len(before) + 1
+        and image.chain_ids[: len(made.parent.chain_ids) if made.parent else 0]
+        == (made.parent.chain_ids if made.parent else ())
+        and image.config.config == made.config
+    )
+
+
+def _goes_on_with(image: Image, made: Made) -> bool:
+    before = made.parent.config.history if made.parent else []
+    words = [step.created_by for step in image.config.history[: len(before) + 1]]
+    return words == [*(step.created_by for step in before), made.created_by]
 
 
 def _settle(fd: int, epoch: int | None, seen: set[int]) -> int:

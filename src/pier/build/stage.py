@@ -30,7 +30,7 @@ from pier.build.options import INSECURE, NETWORK_HOST, BuildOptions
 from pier.build.output import Output
 from pier.build.progress import SILENT, Progress, Work, error_of
 from pier.build.runner import Step, StepRunner
-from pier.build.snapshot import Made, adopt, copy_layer, open_image, save
+from pier.build.snapshot import Made, adopt, copy_layer, is_last_step, open_image, save
 from pier.build.threads import finished
 from pier.build.tree import work_on
 from pier.build.vertexes import StageVertexes
@@ -129,10 +129,25 @@ class StageBuild:
         return bool(self._job.options.cache_from) and self._job.options.is_cache_from_alone
 
     def _in_own_cache(self, key: str) -> Image | None:
-        """Beside the images that are named, Docker's classic builder has no cache."""
-        if self.cache_lost or self._has_others_alone:
+        """Beside what led to the images that are named, Docker's classic builder has no cache."""
+        if self.cache_lost:
             return None
-        return self._shop.cache.find(key)
+        found = self._shop.cache.find(key)
+        if found is not None and self._has_others_alone and not self._led_to_others(found):
+            return None
+        return found
+
+    def _led_to_others(self, image: Image) -> bool:
+        """Whether a named image was made of this one, or is it."""
+        store = self._shop.store
+        for name in self._job.options.cache_from:
+            with contextlib.suppress(NotFound, InvalidParameter):
+                other = store.get(name)
+                while other.id != image.id and other.parent:
+                    other = store.get(other.parent)
+                if other.id == image.id:
+                    return True
+        return False
 
     def begin(self, image: Image | None) -> list[str]:
         """Stand on an image; return its triggers, which are the first steps."""
@@ -549,6 +564,9 @@ class StageBuild:
             except (NotFound, InvalidParameter):
                 continue  # as with Docker, one that is not there helps nobody
             made = self._plain(created_by, parent)
+            if self._has_others_alone and is_last_step(image, made):
+                self._stand_by(image)
+                return image
             found = partial(adopt, self._shop.store, image, made, self._job.pins)
             taken = await finished(self._shop.executor, found)
             if taken is not None:
