@@ -74,7 +74,7 @@ def test_scopes_of_arguments():
     found = stage.environment({"G": "of the image"})
     assert found == {"A": "given", "HTTP_PROXY": "p", "TARGETOS": "linux"}
     assert stage.recorded(found) == {"A": "given", "TARGETOS": "linux"}
-    assert arguments.unused() == ["U"]
+    assert arguments.unused() == ["N", "U"]
 
 
 # From the documentation of Go's path/filepath.Match, and its own test's cases.
