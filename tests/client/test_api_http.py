@@ -91,7 +91,10 @@ def test_every_answer_says_who_answers(api):
 
 
 def test_versions(api):
-    assert api("GET", "/v1.23/version")[2]["message"].startswith("client version 1.23 is too old")
+    # Of JSON such a client knows nothing.
+    status, headers, text = api("GET", "/v1.23/version")
+    assert (status, headers["Content-Type"]) == (400, "text/plain; charset=utf-8")
+    assert text.startswith(b"client version 1.23 is too old")
     assert api("GET", "/v1.99/version")[2]["message"].startswith("client version 1.99 is too new")
     status, _, version = api("GET", "/version")
     assert (status, version["ApiVersion"], version["MinAPIVersion"]) == (200, "1.55", "1.24")
@@ -104,7 +107,6 @@ def test_versions(api):
         ("GET", "/containers/nope/json", 404, "No such container: nope"),
         ("POST", "/containers/nope/start", 404, "No such container: nope"),
         ("DELETE", "/containers/nope", 404, "No such container: nope"),
-        ("POST", "/containers/nope/attach?stream=1", 404, "No such container: nope"),
         ("GET", "/images/nope/json", 404, "No such image: nope:latest"),
         ("GET", "/exec/nope/json", 404, "No such exec instance: nope"),
         ("POST", "/exec/nope/start", 404, "No such exec instance: nope"),
@@ -118,6 +120,17 @@ def test_errors(api, method, target, status, message):
     got, _, body = api(method, urllib.parse.quote(target, safe="/?&="))
     assert got == status
     assert body["message"].startswith(message)
+
+
+def test_an_attach_that_fails_says_so_in_the_stream(api):
+    status, headers, body = api("POST", "/containers/nope/attach?stream=1")
+    assert (status, headers["Content-Type"]) == (404, "application/vnd.docker.raw-stream")
+    assert body == b"No such container: nope\r\n"
+
+
+def test_options_are_answered_anywhere(api):
+    for target in ("/", "/v1.40/containers/json", "/nothing"):
+        assert api("OPTIONS", target)[0::2] == (200, b"")
 
 
 def test_bodies_of_create(api, image):

@@ -152,8 +152,9 @@ def test_add_of_a_repository(build: Build, git_server: str, tmp_path: Path) -> N
 
 
 def test_remote_contexts(build: Build, engine: EngineProcess, git_server: str) -> None:
-    def ask(remote: str) -> str:
-        query = urllib.parse.urlencode({"remote": remote, "t": "made/it", "networkmode": "none"})
+    def ask(remote: str, **more: str) -> str:
+        asked = {"remote": remote, "t": "made/it", "networkmode": "none", **more}
+        query = urllib.parse.urlencode(asked)
         curl = ["curl", "-sS", "--unix-socket", engine.host.removeprefix("unix://")]
         url = f"http://localhost/v1.47/build?{query}"
         done = subprocess.run(
@@ -168,6 +169,7 @@ def test_remote_contexts(build: Build, engine: EngineProcess, git_server: str) -
     served = build.directory.parent / "served"
     (served / "plain").write_text(f"FROM {build.image}\nCMD plain\n")
     assert "Successfully tagged" in ask(f"{server}/plain")
+    assert "Successfully tagged" in ask(f"{server}/plain", dockerfile="none")  # there is no other
     build.file("f", "packed\n")
     build.file("Dockerfile", f"FROM {build.image}\nCOPY f /f\n")
     with tarfile.open(served / "context.tar.gz", "w:gz") as tar:

@@ -309,10 +309,30 @@ def test_static_addresses(docker: Client, image: str) -> None:
     assert "Address already in use" in refused(docker, *run, "--ip", "10.9.0.200", image, "true")
     message = refused(docker, *run, "--ip", "10.8.0.1", image, "true")
     assert "no configured subnet or ip-range contain the IP address 10.8.0.1" in message
-    message = refused(docker, "run", "--rm", "--ip", "172.17.0.9", image, "true")
-    assert "user specified IP address is supported on user defined networks only" in message
+    for predefined in ("bridge", "host", "none"):
+        asked = ("--network", predefined, "--ip", "172.17.0.9")
+        message = refused(docker, "run", "--rm", *asked, image, "true")
+        assert "user specified IP address is supported on user defined networks only" in message
+    message = refused(docker, *run, "--ip6", "::ffff:10.9.0.7", image, "true")
+    assert "invalid IPv6 address: ::ffff:10.9.0.7" in message
     docker("restart", "-t", "0", "it")
     assert address(docker, "it", "mine") == "10.9.0.200"
+
+
+def test_words_of_the_predefined_networks(docker: Client, image: str) -> None:
+    background(docker, image, "alone", "--network", "none")
+    for predefined in ("bridge", "host", "none"):
+        message = refused(docker, "network", "connect", "--alias", "x", predefined, "alone")
+        assert "alias is supported only for containers in user defined networks" in message
+    background(docker, image, "hosted", "--network", "host")
+    message = refused(docker, "network", "disconnect", "host", "hosted")
+    assert "cannot disconnect container from host network - container was created in" in message
+
+
+def test_subnets_are_shown_by_their_family(docker: Client) -> None:
+    network(docker, "--ipv6", "--subnet", "fd80:24e2::/64", "--subnet", "10.28.0.0/16", "both")
+    shown = json.loads(docker("network", "inspect", "both").stdout)[0]["IPAM"]["Config"]
+    assert [entry["Subnet"] for entry in shown] == ["10.28.0.0/16", "fd80:24e2::/64"]
 
 
 def test_ipv6(pierd: EngineProcess, docker: Client, image: str) -> None:

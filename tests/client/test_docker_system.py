@@ -75,7 +75,9 @@ REFUSALS = [
     ("POST", "/v1.51/containers/nobody9/start", None, 404, "No such container: nobody9"),
     ("POST", "/v1.51/containers/create", {"Image": "nothere9"}, 404, "No such image: nothere9"),
     ("POST", "/v1.51/containers/create", {"Image": 3}, 400, "cannot unmarshal number"),
+    ("POST", "/v1.51/containers/create", {"Hostname": "x"}, 400, "no command specified"),
     ("GET", "/v1.51/containers/json?filters=%7Bx", None, 400, ""),
+    ("GET", "/v1.51/volumes?filters={%22dangling%22:[%22x%22]}", None, 400, "invalid filter"),
     ("GET", "/v1.10/containers/json", None, 400, "client version 1.10 is too old"),
     ("GET", "/v9.99/containers/json", None, 400, "client version 9.99 is too new"),
 ]

@@ -283,7 +283,7 @@ def test_a_refused_hijack_leaves_http_going_on(serve):
         writer.write(ATTACH.replace(b"web", b"gone") + PING)
         status, body = await answer(reader)
         assert status == "HTTP/1.1 404 Not Found"
-        assert json.loads(body) == {"message": "No such container: gone"}
+        assert body == b"No such container: gone\r\n"
         assert await answer(reader) == ("HTTP/1.1 200 OK", b"OK")
         writer.write(exec_start("busy", "{}"))
         assert (await answer(reader))[0] == "HTTP/1.1 409 Conflict"

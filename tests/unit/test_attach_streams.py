@@ -38,11 +38,11 @@ def test_detach_keys(typed, passed, detached):
 class Pipes:
     """A process's ends of its stdio, and the streams on the other side of them."""
 
-    def __init__(self, *, stdin=True, close_stdin=True):
+    def __init__(self, *, stdin=True, close_stdin=True, terminal=False):
         self.loop = Loop()
         self.idle = False
         self.streams = Streams(
-            self.loop, None, terminal=False, close_stdin=close_stdin, on_detach=lambda: None
+            self.loop, None, terminal=terminal, close_stdin=close_stdin, on_detach=lambda: None
         )
         self.stdio = Stdio()
         self.stdio.stdout, self.stdout = os.pipe()
@@ -53,12 +53,12 @@ class Pipes:
             self.stdin, self.stdio.stdin = os.pipe()
             os.set_blocking(self.stdin, False)
 
-    def attach(self, *, stdin=True, pending=b""):
+    def attach(self, *, stdin=True, stdout=True, pending=b""):
         mine, theirs = socket.socketpair()
         mine.settimeout(5)
         self.clients.append(mine)
         self.streams.attach(
-            theirs, stdin=stdin, stdout=True, stderr=True, detach_keys=b"", pending=pending
+            theirs, stdin=stdin, stdout=stdout, stderr=True, detach_keys=b"", pending=pending
         )
         return mine
 
@@ -111,6 +111,18 @@ def test_output_is_framed_by_stream(pipes):
     pipes.end()
     assert client.recv(10) == b""
     assert pipes.idle
+
+
+def test_a_terminal_has_no_standard_error():
+    pipes = Pipes(terminal=True)
+    everything, errors = pipes.attach(), pipes.attach(stdin=False, stdout=False)
+    pipes.streams.open(pipes.stdio)
+    os.write(pipes.stdout, b"out")
+    pipes.turn()
+    assert everything.recv(100) == b"out"
+    pipes.end()
+    assert errors.recv(100) == b""
+    pipes.close()
 
 
 def test_what_is_typed_before_the_start_reaches_the_process(pipes):

@@ -24,10 +24,10 @@ def json_answer(value: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, headers=_JSON_HEADERS, body=_encode(value) + b"\n")
 
 
-def text_answer(text: str, headers: Mapping[str, str]) -> web.Response:
+def text_answer(text: str, headers: Mapping[str, str], status: int = 200) -> web.Response:
     """Return a plain text with more headers than the usual ones."""
-    all_headers = {**HEADERS, **headers, "Content-Type": "text/plain; charset=utf-8"}
-    return web.Response(headers=all_headers, body=text.encode())
+    all_headers = {**HEADERS, "Content-Type": "text/plain; charset=utf-8", **headers}
+    return web.Response(status=status, headers=all_headers, body=text.encode())
 
 
 def empty_answer(status: int) -> web.Response:

@@ -7,18 +7,19 @@ from typing import Any
 from aiohttp import web
 
 from pier.api import answer_versions, websocket
-from pier.api.answers import empty_answer, json_answer
+from pier.api.answers import empty_answer, json_answer, text_answer
 from pier.api.body import convert, read_json
 from pier.api.call import Call
 from pier.api.create_versions import adapt_create, readonly_is_recursive
+from pier.api.errors import message_of, status_of
 from pier.api.hijack import give_stream, hijack
 from pier.api.router import Routes
-from pier.api.streaming import BINARY, send_bytes, send_result, send_values, stream_type
+from pier.api.streaming import BINARY, RAW_STREAM, send_bytes, send_result, send_values, stream_type
 from pier.engine.containers import PRUNE_FILTERS
 from pier.engine.inspect import as_shown
 from pier.engine.listing import FILTERS
 from pier.engine.update import BY_DEVICE
-from pier.errors import InvalidParameter, Unsupported
+from pier.errors import InvalidParameter, PierError, Unsupported
 from pier.model.api_containers import AttachOptions, LogOptions, UpdateRequest
 from pier.model.api_stats import StatsResponse
 from pier.model.container import CreateRequest
@@ -153,7 +154,12 @@ def _tail(text: str) -> int | None:
 
 
 async def attach(call: Call) -> web.StreamResponse:
-    attachment = call.engine.containers.prepare_attach(call.name, _attach_options(call))
+    try:
+        attachment = call.engine.containers.prepare_attach(call.name, _attach_options(call))
+    except PierError as exc:
+        # As dockerd, which has the client's connection by then: the words alone.
+        kind = {"Content-Type": RAW_STREAM}
+        return text_answer(message_of(exc) + "\r\n", kind, status_of(exc))
     taken = await hijack(call, attachment.hand_over, tty=attachment.tty)
     _traced(call, attachment.container.id)
     return taken

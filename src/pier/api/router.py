@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from pier.api.answers import empty_answer
 from pier.api.call import Call, Version
 from pier.errors import InvalidParameter, NotFound
 from pier.model.version import API_VERSION, MIN_API_VERSION
@@ -23,6 +24,10 @@ def parse_version(text: str) -> Version:
     """Return the (major, minor) of "1.51". Raises ValueError."""
     major, _, minor = text.partition(".")
     return int(major), int(minor)
+
+
+class ClientTooOld(InvalidParameter):
+    """Told in plain text: no version of the API below the oldest here knew errors as JSON."""
 
 
 _NEWEST = parse_version(API_VERSION)
@@ -46,6 +51,8 @@ class Router:
         is too old or too new, in Docker's words.
         """
         version, path = _split_version(unquote(path) if "%" in path else path)
+        if method == "OPTIONS":
+            return _answer_options, version, ""
         handler = self._routes.get(f"{method} {path}")
         if handler is not None:
             return handler, version, ""
@@ -64,6 +71,11 @@ class Router:
         raise NotFound("page not found")
 
 
+async def _answer_options(call: Call) -> web.StreamResponse:
+    """Answer, whatever the path: dockerd has one such route for all."""
+    return empty_answer(200)
+
+
 def _split_version(path: str) -> tuple[Version, str]:
     prefix, slash, rest = path[1:].partition("/")
     if prefix[:1] != "v" or not slash:
@@ -74,7 +86,7 @@ def _split_version(path: str) -> tuple[Version, str]:
     except ValueError:
         return _NEWEST, path
     if version < _OLDEST:
-        raise InvalidParameter(
+        raise ClientTooOld(
             f"client version {text} is too old. Minimum supported API version is "
             f"{MIN_API_VERSION}, please upgrade your client to a newer version"
         )

@@ -26,11 +26,12 @@ from pier.api import (
     traces,
     volumes,
 )
-from pier.api.answers import error_answer
+from pier.api.answers import error_answer, text_answer
 from pier.api.call import Call
 from pier.api.connection import MAX_HEAD_BYTES, Connection, ConnectionServer
+from pier.api.errors import message_of, status_of
 from pier.api.hijack import Taken
-from pier.api.router import Router
+from pier.api.router import ClientTooOld, Router
 from pier.errors import PierError
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def _failed(request: web.BaseRequest, exc: Exception) -> web.StreamResponse:
     if request.writer.output_size > 0:
         # The head of another answer is out: all that is left is to end the connection.
         raise ConnectionResetError("stream broke off") from exc
+    if isinstance(exc, ClientTooOld):
+        return text_answer(message_of(exc) + "\n", {}, status_of(exc))
     return error_answer(exc)
 
 

@@ -44,6 +44,7 @@ class Context:
         self.digests: Mapping[bytes, bytes] = {}
         self.materials: dict[str, Material] = {}
         self._made = 0
+        self._is_dockerfile = False
 
     def __enter__(self) -> Self:
         return self
@@ -84,11 +85,14 @@ class Context:
     def put_dockerfile(self, source: BinaryIO) -> None:
         """Take the body for a Dockerfile, in a context with nothing else."""
         data = source.read(MAX_BYTES + 1)
+        self._is_dockerfile = True
         with open(os.path.join(self.path, "context", DOCKERFILE), "wb") as file:
             file.write(data)
 
     def read_dockerfile(self, name: str) -> str:
         """Return the Dockerfile's text, and apply .dockerignore. Raises PierError."""
+        if self._is_dockerfile:
+            name = ""  # there is but one file, whatever name was asked for
         wanted = name or DOCKERFILE
         data = self.read(wanted, MAX_BYTES)
         if data is None and not name:

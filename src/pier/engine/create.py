@@ -40,6 +40,8 @@ async def create_container(
     store = services.store
     name = store.reserve_name(name)
     if not request.Image:
+        if not (request.Cmd or request.Entrypoint):
+            raise InvalidParameter("no command specified")
         raise InvalidParameter("config cannot be empty in order to create a container")
     wanted = parse_platform(platform) if platform else None
     image = services.images.get(request.Image, wanted)

@@ -6,7 +6,7 @@ Pure: settings and records in, addresses, gateways and Docker's complaints out.
 import ipaddress
 import os
 from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 
 from pier.engine import capability_set
 from pier.errors import InvalidParameter, PierError
@@ -22,7 +22,7 @@ from pier.network import links, options
 from pier.network.bridges import VETH_PREFIX
 from pier.network.ipam import Address, Leases
 from pier.network.ports import Held
-from pier.network.store import NetworkStore
+from pier.network.store import PREDEFINED, NetworkStore
 
 FAILED = "failed to set up container networking: "
 OTHER_GATEWAY = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
@@ -48,7 +48,7 @@ def check_endpoint(network: NetworkRecord, settings: EndpointSettings, *, where:
 
 def _endpoint_problems(network: NetworkRecord, settings: EndpointSettings) -> Iterator[str]:
     asked = settings.IPAMConfig or {}
-    default = network.Name == "bridge"
+    default = network.Name in PREDEFINED
     keys = ((4, "IPv4Address"), (6, "IPv6Address"))
     given = [(version, str(asked[key])) for version, key in keys if asked.get(key)]
     if default and given:
@@ -72,7 +72,7 @@ def _endpoint_problems(network: NetworkRecord, settings: EndpointSettings) -> It
 
 
 def _address_problems(network: NetworkRecord, version: int, text: str) -> Iterator[str]:
-    if _version(text) != version:
+    if not _is_usable(text, version):
         yield f"invalid IPv{version} address: {text}"
     if not network.user_subnets:
         yield (
@@ -89,6 +89,15 @@ def _version(text: str) -> int:
         return ip_address(text).version
     except ValueError:
         return 0
+
+
+def _is_usable(text: str, version: int) -> bool:
+    """Whether it is an address of the family, and one that there can be: not all zeros, not IPv4 in IPv6."""
+    if _version(text) != version:
+        return False
+    address = ip_address(text)
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+    return not mapped and not address.is_unspecified
 
 
 def _contained(network: NetworkRecord, text: str) -> bool:

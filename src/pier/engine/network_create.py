@@ -42,7 +42,7 @@ def attachments(request: CreateRequest, networks: NetworkStore) -> dict[str, Att
         mac = settings.MacAddress or (request.MacAddress if name == names[0] else "")
         settings.MacAddress = mac
         network = networks.find(name)
-        if network is not None and network.Driver not in ("host", "null"):
+        if network is not None:
             check_endpoint(network, settings, where=f"invalid config for network {name}: ")
         found[name] = Attachment(settings, mac=mac)
     return found

@@ -298,9 +298,8 @@ class Networks:
         network = self.store.find(ref) or self.store.get(ref)
         container = self.container(request.Container)
         async with container.lock:
-            self._check_connect(network, container)
             settings = request.EndpointConfig or EndpointSettings()
-            check_endpoint(network, settings)
+            self._check_connect(network, container, settings)
             attachment = Attachment(asked(settings), mac=settings.MacAddress)
             if container.record.State.Status in ALIVE:
                 before = self._files(container)
@@ -320,25 +319,31 @@ class Networks:
             if name not in record.networks:
                 raise Forbidden(f"container {record.Id} is not connected to network {name}")
             if name == "host":
-                raise Forbidden("container cannot be disconnected from host network or connected to host network")  # fmt: skip
+                raise InvalidParameter(
+                    "cannot disconnect container from host network - container was created in host"
+                    " network mode"
+                )
             before = self._files(container)
             self.endpoints.disconnect(container, name)
             if record.State.Status in ALIVE:
                 self.refresh_files(container, before)
             self._containers.save(container)
 
-    def _check_connect(self, network: NetworkRecord, container: Container) -> None:
+    def _check_connect(
+        self, network: NetworkRecord, container: Container, settings: EndpointSettings
+    ) -> None:
         record = container.record
         mode = record.HostConfig.NetworkMode
         if network.ConfigOnly:
             raise Forbidden("cannot create endpoint on configuration-only network")
+        if mode.startswith("container:"):
+            raise Forbidden("container sharing network namespace with another container or host cannot be connected to any other network")  # fmt: skip
+        check_endpoint(network, settings)
         if network.Name == "host" or mode == "host":
             raise InvalidParameter(
                 "cannot connect container to host network - container must be created in host"
                 " network mode"
             )
-        if mode.startswith("container:"):
-            raise Forbidden("container sharing network namespace with another container or host cannot be connected to any other network")  # fmt: skip
         if network.Name == "none" or "none" in record.networks:
             raise InvalidParameter("container cannot be connected to multiple networks with one of the networks in private (none) mode")  # fmt: skip
         if network.Name in record.networks:

@@ -146,6 +146,8 @@ class VolumePlugin:
             answer = json.loads(text)
         except ValueError:
             answer = {"Err": text.decode(errors="replace").strip()}
+        if answer is None:
+            answer = {}  # what Go's encoders make of nothing, which theirs and dockerd's decoders take
         if not isinstance(answer, dict):
             raise Internal(f"{method}: not an object: {text[:100]!r}")
         if response.status != http.client.OK:

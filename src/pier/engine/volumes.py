@@ -80,6 +80,8 @@ class Volumes:
 
         Raises InvalidParameter for a bad value of `dangling`.
         """
+        if "dangling" in filters:
+            filters.flag("dangling", default=False)  # is checked where there are no volumes as well
         told = await self._in_thread(self._told_by_plugins) if self._plugins.names() else {}
         records = list(self._store)
         records += [record for name, (record, _) in told.items() if name not in self._store]

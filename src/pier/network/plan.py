@@ -155,8 +155,9 @@ def assign_subnets(
         else:
             open_entry.Subnet = str(subnet)
         occupied.append(subnet)
-    # As with Docker, a subnet of a version that is not enabled stays to be seen, as it was given.
-    config = [entry for entry in asked if entry.Subnet]
+    # As with Docker, a subnet of a version that is not enabled stays to be seen, as it was given; and
+    # those of IPv4 come first.
+    config = sorted((entry for entry in asked if entry.Subnet), key=_version)
     without = _without_gateway(record)
     if _has_gateway(record):
         for entry in config:

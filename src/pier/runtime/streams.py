@@ -75,13 +75,13 @@ class Streams:
     ) -> None:  # fmt: skip
         """Attach a client; `pending` is input that was read off its socket already.
 
-        Without `frames`, output has them unless there is a terminal.
+        Without `frames`, output has them unless there is a terminal, where all of it is standard output.
         """
         streams = frozenset(n for n, on in ((STDOUT, stdout), (STDERR, stderr)) if on)
         client = Client(
             self._loop,
             sock,
-            streams=streams | {STDOUT} if self._terminal and streams else streams,
+            streams=streams,
             frames=not self._terminal if frames is None else frames,
             detach_keys=detach_keys if self._terminal else b"",
             on_input=self._typed if stdin else None,
