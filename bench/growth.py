@@ -18,6 +18,7 @@ RUNNING, STOPPED = (10, 100, 500), (10, 100, 500, 1000)
 ATTACHED = (1, 50, 100, 200)
 LAYERS, IMAGES, NETWORKS = (5, 25, 50, 100), (10, 100, 300), (1, 10, 25)
 SAMPLES = 5
+IDLE_S = 8  # pierd gives memory back after 5 quiet seconds
 RUN = ("run", "--rm", "--network", "none", NAME, "true")
 
 
@@ -36,6 +37,7 @@ class Curve:
 
 def fresh(bench: Bench) -> Iterator[Row]:
     """The memory of an engine that has one image; without the zygote, and without containerd."""
+    time.sleep(IDLE_S)
     row = Row("memory of an idle pierd, dockerd, resident", unit="MB", most=60)
     row.add(PIER, resident_mb(bench.engine.pid))
     row.add(DOCKERD, resident_mb(bench.peer.daemon))

@@ -5,7 +5,6 @@ them. SIGUSR1 writes the stacks of all threads to stderr.
 """
 
 import asyncio
-import ctypes
 import faulthandler
 import gc
 import json
@@ -17,7 +16,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvloop
 
@@ -30,11 +29,10 @@ from pier.engine.networks import DEFAULT_DATA_ROOT
 from pier.engine.reload import level
 from pier.engine.settings import Settings, parse, usage
 from pier.errors import Conflict, PierError
+from pier.kernel import heap
 from pier.model.version import API_VERSION, ENGINE_VERSION
 
 log = logging.getLogger("pier")
-
-_M_ARENA_MAX = -8  # malloc.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +81,8 @@ def _run(settings: Settings, argv: Sequence[str]) -> int:
         return _complain("pierd needs to be started with root privileges")
     _log_to_stderr(settings)
     os.umask(0o022)
-    _share_arenas()
+    # Threads that move layers would keep 27 MB more after a pull of twenty of them.
+    heap.share_arenas(2)
     _raise_descriptor_limit()
     _set_proxies(settings)
     faulthandler.register(signal.SIGUSR1)
@@ -98,22 +97,6 @@ def _run(settings: Settings, argv: Sequence[str]) -> int:
     except OSError as exc:
         return _complain(f"failed to start daemon: {exc}")
     return 0
-
-
-def _share_arenas() -> None:
-    """Let the threads that move layers share two heaps of malloc's (mallopt(3)).
-
-    Each would have one of its own, which keeps what was once used in it: 27 MB more after a pull of
-    twenty layers.
-    """
-    with suppress(AttributeError):  # of a C library that has no such thing
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-
-
-def _trim() -> None:
-    """Give back what the start needed and no one uses any more, 2 MB (malloc_trim(3))."""
-    with suppress(AttributeError):  # of a C library that has no such thing
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _set_proxies(settings: Settings) -> None:
@@ -226,7 +209,7 @@ def _announce(listeners: Listeners) -> None:
     # What was made so far stays: the collector need not walk it again, and again.
     gc.collect()
     gc.freeze()
-    _trim()
+    heap.give_back()  # what the start needed, 2 MB
     log.info("Daemon has completed initialization")
     for sock in listeners.sockets:
         log.info("API listen on %s", sock.getsockname())

@@ -22,6 +22,7 @@ import secrets
 import threading
 from collections.abc import Callable
 
+from pier.kernel import heap
 from pier.storage.directory import check_version, take_lock
 from pier.storage.placement import spread
 from pier.storage.quotas import ProjectQuotas
@@ -30,6 +31,10 @@ from pier.storage.tree import remove_tree
 log = logging.getLogger(__name__)
 
 VERSION = "1"
+# Unpacking and building leave holes in the heap, which the engine's idle life need not carry. Pages
+# that come back cost a fault each: not between the starts of a busy engine, and not for a few.
+QUIET_S = 5.0
+WORTH_IT = 3 << 20
 DIRECTORIES = (
     "blobs",
     "ingest",
@@ -126,7 +131,20 @@ class DataRoot:
             os.close(fd)
 
     def _keep_house(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        """Do the jobs, and when there was none for a while, give back what the last ones grew to."""
+        low, is_tidy = heap.own_bytes(), True
+        while True:
+            try:
+                job = self._jobs.get(timeout=None if is_tidy else QUIET_S)
+            except queue.Empty:
+                is_tidy = True
+                if heap.own_bytes() > low + WORTH_IT:
+                    heap.give_back()
+                    low = heap.own_bytes()
+                continue
+            if job is None:
+                return
+            is_tidy = False
             try:
                 job()
             except OSError as exc:
