@@ -98,6 +98,24 @@ def test_containers_share_it(engine: EngineProcess, driver: Driver) -> None:
     wait_until(lambda: os.listdir(driver.home / "volumes") == ["shared"], "it went with --rm")
 
 
+def test_what_its_driver_lost_is_made_anew(engine: EngineProcess, driver: Driver) -> None:
+    docker = engine.docker
+    for before, after in (("shelf", "shelf"), ("shelf", "local")):
+        docker("volume", "create", "-d", before, "vol")
+        (driver.home / "volumes" / "vol").rmdir()
+        docker("volume", "create", "-d", after, "vol")
+        assert docker("volume", "inspect", "-f", "{{.Driver}}", "vol").stdout == f"{after}\n"
+        docker("volume", "rm", "vol")
+    docker("volume", "create", "-d", "shelf", "vol")
+    docker("create", "--name", "user", "-v", "vol:/not/in/image", NAME)
+    assert driver.calls("Mount") == 0, "there is nothing to copy into it"
+    (driver.home / "volumes" / "vol").rmdir()
+    done = docker("volume", "create", "vol", check=False)
+    assert (
+        "found references to volume 'vol' in driver 'shelf' but the volume was not" in done.stderr
+    )
+
+
 def test_refusals(engine: EngineProcess, driver: Driver, plugins: Path) -> None:
     docker = engine.docker
     said = "Error response from daemon: "
@@ -110,9 +128,13 @@ def test_refusals(engine: EngineProcess, driver: Driver, plugins: Path) -> None:
     assert "get nope: no such volume" in done.stderr
     docker("volume", "create", "-d", "shelf", "-o", "broken=1", "vol")
     done = docker("volume", "create", "-d", "local", "vol", check=False)
-    assert "a volume with this name already exists with another driver" in done.stderr or (
-        "volume name must be unique" in done.stderr
+    taken = "driver 'shelf' already has volume 'vol': volume name must be unique"
+    assert done.stderr == f"{said}create vol: {taken}\n"
+    done = docker(
+        "run", "--rm", "--volume-driver", "other", "-v", "new:/v", NAME, "true", check=False
     )
+    assert f"create new: {lost}" in done.stderr
+    assert "Unable to find image" not in done.stderr
     done = docker("run", "--rm", "-v", "vol:/v", NAME, "true", check=False)
     assert done.returncode == 125
     assert "error while mounting volume '': VolumeDriver.Mount: it is broken" in done.stderr

@@ -112,7 +112,13 @@ async def _settle_volume(
     services: Services, mount: MountRecord, host: HostConfig, container_id: str
 ) -> None:
     driver = mount.Driver or host.VolumeDriver
-    record = await services.volumes.ensure(mount.Name, driver, mount.driver_options, mount.labels)
+    try:
+        record = await services.volumes.ensure(
+            mount.Name, driver, mount.driver_options, mount.labels
+        )
+    except NotFound as exc:
+        # Of the driver: to clients a 404 of the creation means that the image is missing.
+        raise InvalidParameter(exc.message) from exc
     mount.Name = record.Name
     mount.Driver = record.Driver
     mount.Source = services.volumes.mountpoint(record.Name)

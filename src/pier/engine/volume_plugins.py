@@ -30,6 +30,10 @@ _KIND = "application/vnd.docker.plugins.v1.2+json"
 _ENDINGS = (".sock", ".spec", ".json")
 
 
+class DriverSilent(Internal):
+    """It cannot be reached, or did not answer."""
+
+
 class VolumePlugins:
     """The drivers in the directories. Every method that asks one blocks, and is for a thread."""
 
@@ -141,9 +145,10 @@ class VolumePlugin:
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException) as exc:
-            raise Internal(f'Post "{self._address}/{method}": {exc}') from exc
+            raise DriverSilent(f'Post "{self._address}/{method}": {exc}') from exc
         try:
-            answer = json.loads(text)
+            # The first of several values, as Go's decoder takes it.
+            answer, _ = json.JSONDecoder().raw_decode(text.decode().lstrip())
         except ValueError:
             answer = {"Err": text.decode(errors="replace").strip()}
         if answer is None:

@@ -19,7 +19,7 @@ from pier.engine.events import Events
 from pier.engine.sizes import tree_size
 from pier.engine.store import ContainerStore
 from pier.engine.volume_mounts import VolumeMounts, check_options, is_mounted
-from pier.engine.volume_plugins import VolumePlugin, VolumePlugins
+from pier.engine.volume_plugins import DriverSilent, VolumePlugin, VolumePlugins
 from pier.errors import Conflict, Internal, InvalidParameter, NotFound, PierError
 from pier.model.api_volumes import (
     ANONYMOUS_LABEL,
@@ -191,12 +191,12 @@ class Volumes:
         """
         anonymous = not name
         name = name or os.urandom(32).hex()
-        if name in self._store:
+        if name in self._store and not await self._is_lost(name):
             found = self._store.get(name)
             if driver and found.Driver != driver:
                 raise Conflict(
-                    f"create {name}: conflict: volume name must be unique, a volume with this "
-                    "name already exists with another driver"
+                    f"create {name}: driver '{found.Driver}' already has volume '{name}': volume name"
+                    " must be unique"
                 )
             return found
         if anonymous:
@@ -222,6 +222,51 @@ class Volumes:
             await self._create_elsewhere(record)
         self._events.publish("volume", "create", name, {"driver": record.Driver})
         return record
+
+    async def _is_lost(self, name: str) -> bool:
+        """Whether another driver's volume is gone there: then it is forgotten, and its name is free.
+
+        Raises Conflict when containers have it, or the driver does not answer.
+        """
+        record = self._store.get(name)
+        if record.is_local:
+            return False
+        conflict = (
+            f"create {name}: found reference to volume '{name}' in driver '{record.Driver}', but"
+        )
+
+        def work() -> bool:
+            try:
+                plugin = self._plugins.get(record.Driver)
+            except PierError as exc:
+                raise Conflict(
+                    f"{conflict} got an error while checking the driver: {exc.message}: volume name"
+                    " must be unique"
+                ) from exc
+            try:
+                plugin.get(name)
+            except DriverSilent as exc:
+                raise Conflict(
+                    f"{conflict} got an error while checking the driver: error while checking if"
+                    f' volume "{name}" exists in driver "{record.Driver}": {exc.message}: volume'
+                    " name must be unique"
+                ) from exc
+            except PierError:
+                return True
+            return False
+
+        if not await self._in_thread(work):
+            return False
+        if self._users[name] or self._mounts.is_held(name):
+            raise Conflict(
+                f"create {name}: found references to volume '{name}' in driver '{record.Driver}' but"
+                " the volume was not found in the driver -- you may need to remove containers"
+                " referencing this volume or force remove the volume to re-create it: volume name"
+                " must be unique"
+            )
+        if name in self._store:
+            self._remove(name)
+        return True
 
     async def _create_elsewhere(self, record: VolumeRecord) -> None:
         """Have another driver make a volume, unless it has it already."""
@@ -328,9 +373,17 @@ class Volumes:
             finally:
                 os.close(source_fd)
 
+        def has_source() -> bool:
+            source_fd = open_source()
+            if source_fd >= 0:
+                os.close(source_fd)
+            return source_fd >= 0
+
         loop = asyncio.get_running_loop()
         try:
             if is_mounted(record):
+                if not await loop.run_in_executor(self._executor, has_source):
+                    return  # a mount can take long
                 async with self._mounts.filling(record, holder) as alone:
                     fill = functools.partial(
                         self._store.populate_mounted, marked=alone and not part, part=part
