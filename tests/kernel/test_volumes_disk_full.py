@@ -142,3 +142,34 @@ def test_killed_while_a_mounted_one_was_filled(disk: Path) -> None:
     opened.store.clear_unfilled("vol")
     assert os.listdir(place) == ["mine"]
     opened.close()
+
+
+def test_killed_while_a_part_of_a_mounted_one_was_filled(disk: Path, tmp_path: Path) -> None:
+    opened = Opened(disk)
+    place = Path(make(opened))
+    (place / "part").mkdir()
+    (place / "beside").touch()
+    source = tmp_path / "source"
+    source.mkdir()
+    fd = os.open(source, os.O_RDONLY)
+
+    class Killed(BaseException):
+        pass
+
+    def copy_half(*_: object) -> None:
+        (place / "part" / "half").touch()
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pier.storage.volumes.copy_tree", copy_half)
+        patch.setattr("os.unlink", lambda _path: None)  # as one that is killed does not come to it
+        with pytest.raises(Killed):
+            opened.store.populate_mounted("vol", fd, marked=True, part="part")
+    os.close(fd)
+    opened.close()
+    opened = Opened(disk)
+    opened.store.clear_unfilled("vol")
+    assert sorted(os.listdir(place)) == ["beside", "part"]
+    assert os.listdir(place / "part") == []
+    assert sorted(os.listdir(place.parent)) == ["_data"]
+    opened.close()

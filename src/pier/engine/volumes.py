@@ -358,7 +358,8 @@ class Volumes:
     ) -> None:
         """Fill a volume, or a directory `part` of it, that is empty from a directory, in a thread.
 
-        Wholly or not at all; a part that is not there is nothing to fill. `open_source` returns the directory's descriptor, or -1 for nothing. Raises Internal.
+        Wholly or not at all; a part that is not there is nothing to fill. `open_source` returns the
+        directory's descriptor, or -1 for nothing. Raises Internal.
         """
         record = self._store.get(name)
 
@@ -385,9 +386,7 @@ class Volumes:
                 if not await loop.run_in_executor(self._executor, has_source):
                     return  # a mount can take long
                 async with self._mounts.filling(record, holder) as alone:
-                    fill = functools.partial(
-                        self._store.populate_mounted, marked=alone and not part, part=part
-                    )
+                    fill = functools.partial(self._store.populate_mounted, marked=alone, part=part)
                     await loop.run_in_executor(self._executor, work, fill)
             else:
                 fill = functools.partial(self._store.populate, part=part)

@@ -188,14 +188,16 @@ class VolumeStore:
     def populate_mounted(self, name: str, source_fd: int, *, marked: bool, part: str = "") -> None:
         """The same for a volume whose file system is mounted now: copied in place.
 
-        `marked` unless others use it already, or it is a part: what is theirs, or beside it, must not
-        go with what a crash left.
+        `marked` unless others use it already: what is theirs must not go with what a crash left.
         Raises Internal after taking away what was copied, unless it may be theirs.
         """
         target_fd = self._open(name, part)
         mark = self._unfilled(name)
         if marked:
-            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # At once with what it says: of one cut short, all of the volume would go.
+            with open(f"{mark}-new", "w") as file:
+                file.write(part)
+            os.rename(f"{mark}-new", mark)
         try:
             copy_tree(source_fd, target_fd)
         except OSError as exc:
@@ -209,17 +211,25 @@ class VolumeStore:
                 os.unlink(mark)
 
     def clear_unfilled(self, name: str) -> None:
-        """The volume's file system is mounted, and nobody uses it yet: if a crash left it half
-        populated, it is empty again. Raises OSError.
+        """The volume's file system is mounted, and nobody uses it yet: if a crash left it, or a part
+        of it, half populated, that is empty again. Raises OSError.
         """
         mark = self._unfilled(name)
-        if not os.path.lexists(mark):
-            return
-        fd = os.open(self.mountpoint(name), _DIRECTORY)
         try:
-            _empty(fd)
-        finally:
-            os.close(fd)
+            with open(mark) as file:
+                part = file.read()
+        except FileNotFoundError:
+            return
+        try:
+            fd = self._open(name, part)
+        except OSError as exc:
+            if not part or exc.errno not in _NO_PART:
+                raise
+        else:
+            try:
+                _empty(fd)
+            finally:
+                os.close(fd)
         os.unlink(mark)
 
     def _move_in(self, name: str) -> None:
