@@ -70,6 +70,10 @@ def test_push_and_pull(docker: Client, registry: str, app: str):
     docker("tag", name, f"{registry}/third/app:3")
     assert f"3: digest: {digest} size:" in docker("push", f"{registry}/third/app:3").stdout
     docker("rmi", "-f", before)
+    docker("pull", f"{registry}/some/app@{digest}")
+    untagged = docker("images", "--digests", "--filter", "dangling=true").stdout.split()
+    assert digest in untagged
+    docker("rmi", "-f", before)
 
 
 def test_what_a_push_compressed_is_kept(docker: Client, engine: EngineProcess, registry: str):
@@ -217,6 +221,10 @@ def test_login_where_everybody_was_welcome(engine: EngineProcess, docker: Client
     with docker_registry(engine, CHANGED, users=True) as registry:
         docker("login", "-u", "alice", "--password-stdin", registry, stdin="secret\n")
         docker("logout", registry)
+        refused = docker("pull", f"{registry}/missing", check=False).stderr
+        assert "no basic auth credentials" in refused
+    with docker_registry(engine, CHANGED) as registry:
+        assert "not found" in docker("pull", f"{registry}/missing", check=False).stderr
 
 
 def test_tls_with_certs_d(engine: EngineProcess, docker: Client, image: str):

@@ -147,6 +147,15 @@ def test_refusals(status: int, body: bytes, kind: type[PierError], words: str) -
     assert translated.message == words
 
 
+def test_token_servers_write_errors_in_their_own_ways() -> None:
+    body = b'{"errors": [{"Code": "UNAUTHORIZED", "message": "not you"}]}'
+    assert refused(401, "", body).message == "unauthorized: not you"
+    broken = refused(403, "", b"no way", is_json=True).message
+    assert broken.startswith("error parsing HTTP 403 response body: ")
+    assert broken.endswith(': "no way"')
+    assert refused(403, "", b"no way").message.startswith("denied: ")
+
+
 def test_unauthorized_has_its_own_status() -> None:
     assert isinstance(plain(refused(401, "", b"")), Unauthorized)
 

@@ -192,14 +192,18 @@ def _filtered(store: ImageStore, *, all_: bool, filters: Filters) -> list[Image]
     for image in sorted(store.all(), key=lambda i: (_nanoseconds(i), i.loaded_at), reverse=True):
         created = _nanoseconds(image)
         is_parent = image.id in parents
+        is_something = bool(image.references) or is_parent or store.is_named(image)
+        # One that was pulled by its digest has no tag: it dangles, and is shown without the filter as well.
+        dangles = not image.tags and (bool(image.references) or not is_something)
         unwanted = (
             (newest is not None and created >= newest)
             or (oldest is not None and created <= oldest)
             or (until is not None and created >= until)
-            or (dangling is not None and dangling == (store.is_named(image) or is_parent))
+            or (dangling is True and not dangles)
+            or (dangling is False and not is_something)
             or not filters.labels(image.config.config.Labels)
             or not filters.without_labels(image.config.config.Labels)
-            or (not all_ and not image.references and (is_parent or store.is_named(image)))
+            or (not all_ and not image.references and is_something)
         )
         patterns = filters.get("reference")
         if patterns and not any(_fits(r, patterns) for r in image.references):

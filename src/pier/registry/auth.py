@@ -29,7 +29,7 @@ Scopes = tuple[str, ...]
 
 
 class NoCredentials(RegistryError):
-    """The registry wants Basic, and there is nobody to be. `bare` is the reason alone."""
+    """The registry wants Basic, and there is nobody to be."""
 
     bare = "no basic auth credentials"
 
@@ -113,7 +113,8 @@ async def fetch_token(
     async with send(method, url, headers=headers, body=body) as response:
         data = await read_limited(response, MAX_TOKEN_BYTES)
         if response.status != 200:
-            raise refused(response.status, response.reason or "", data)
+            is_json = response.content_type == "application/json"
+            raise refused(response.status, response.reason or "", data, is_json=is_json)
     try:
         token = msgspec.json.decode(data, type=Token)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -145,8 +146,7 @@ class Authorizer:
         self._challenges: list[Challenge] = []
 
     def learn(self, challenges: list[Challenge]) -> None:
-        if challenges:
-            self._challenges = challenges
+        self._challenges = challenges
 
     async def header(self, scopes: Scopes, prefix: str) -> str:
         """Return the value for a request that needs `scopes`, "" while nothing was asked for.
@@ -172,6 +172,7 @@ class Authorizer:
         try:
             token = await fetch_token(self._send, challenge, self._who, wanted, secure=self._secure)
         except RegistryError as exc:
+            exc.bare = exc.message
             exc.args = (f"{prefix}: {exc.message}", *exc.args[1:])
             raise
         self._tokens.put(realm, self._who, wanted, token=token)

@@ -138,6 +138,7 @@ class Link:
         self.registries = registries
         self.endpoint = endpoint
         self.who = who
+        self._is_remembered = False
         self.authorizer = Authorizer(
             self.send, who, registries.tokens, secure=endpoint.scheme == "https"
         )
@@ -161,6 +162,7 @@ class Link:
     async def ping(self) -> None:
         """Find out that a registry is there, and what it wants. Raises Unreachable."""
         known = self.registries.challenges(self.endpoint)
+        self._is_remembered = known is not None
         if known is None:
             url = f"{self.endpoint.scheme}://{self.endpoint.host}/v2/"
             async with self.send("GET", url, headers={}) as response:
@@ -188,7 +190,7 @@ class Link:
         """
         prefix = f'{method.capitalize()} "{url}"'
         own = dict(headers or {})
-        if authorization := await self.authorizer.header(scopes, prefix):
+        if authorization := await self._authorization(scopes, prefix):
             own["Authorization"] = authorization
         async with self.send(method, url, headers=own, body=body) as response:
             if response.status in expect:
@@ -196,7 +198,10 @@ class Link:
                 return
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
             first = await _refusal(response)
-        if first.status != 401 or not challenges or authorization.startswith("Basic"):
+        is_final = authorization.startswith("Basic") and not any(
+            challenge.scheme == "bearer" for challenge in challenges
+        )
+        if first.status != 401 or not challenges or is_final:
             raise first
         # Not known before that it wants to be shown something, or the token ran out: once more.
         self.authorizer.forget(scopes)
@@ -206,6 +211,21 @@ class Link:
             if response.status not in expect:
                 raise await _refusal(response)
             yield response
+
+    async def _authorization(self, scopes: Scopes, prefix: str) -> str:
+        """Return the header's value. What fails by what is remembered is asked for anew, once: another
+        registry may be there by now.
+        """
+        remembered = self._is_remembered
+        try:
+            return await self.authorizer.header(scopes, prefix)
+        except RegistryError:
+            if not remembered:
+                raise
+        if self._is_remembered:
+            self.registries.forget(self.endpoint)
+            await self.ping()
+        return await self.authorizer.header(scopes, prefix)
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Refused:
@@ -219,4 +239,5 @@ async def _refusal(response: aiohttp.ClientResponse) -> Refused:
         response.reason or "",
         data,
         retry_after_s=float(after) if after.isdigit() else 0,
+        is_json=response.content_type == "application/json",
     )

@@ -8,6 +8,8 @@
 where the answer has none, as Docker does.
 """
 
+import json
+
 import msgspec
 from msgspec import Struct
 
@@ -22,7 +24,9 @@ _BY_STATUS = {
 
 
 class RegistryError(Internal):
-    """Talking to a registry failed."""
+    """Talking to a registry failed. `bare` is the reason without the request, where that is known."""
+
+    bare = ""
 
 
 class Unreachable(RegistryError):
@@ -48,8 +52,11 @@ class DiskTrouble(Internal):
 
 
 class _Entry(Struct):
+    """What Go's decoder takes for `code` may be written in any case; most write one of these."""
+
     code: str = ""
     message: str = ""
+    Code: str = ""
 
 
 class _Body(Struct):
@@ -58,15 +65,21 @@ class _Body(Struct):
     message: str = ""
 
 
-def refused(status: int, reason: str, body: bytes, *, retry_after_s: float = 0) -> Refused:
-    """Make the error of an answer's status and body."""
-    code, text = "", ""
+def refused(
+    status: int, reason: str, body: bytes, *, retry_after_s: float = 0, is_json: bool = False
+) -> Refused:
+    """Make the error of an answer's status and body; `is_json` is what its headers say of it."""
+    code, text, broken = "", "", ""
     try:
         decoded = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         decoded = _Body()
-    if decoded.errors:
-        code = decoded.errors[0].code or "UNKNOWN"
+        broken = str(exc) if is_json and body else ""
+    if broken and status in (403, 429):
+        shown = body.decode(errors="replace")
+        text = f"error parsing HTTP {status} response body: {broken}: {json.dumps(shown)}"
+    elif decoded.errors:
+        code = decoded.errors[0].code or decoded.errors[0].Code or "UNKNOWN"
         text = decoded.errors[0].message or code.lower().replace("_", " ")
     elif status in _BY_STATUS:
         code, text = _BY_STATUS[status]

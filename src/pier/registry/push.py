@@ -34,9 +34,9 @@ from pier.model.oci import (
 )
 from pier.model.platform import Platform
 from pier.model.reference import Reference
-from pier.registry.auth import NoCredentials
 from pier.registry.client import Link, Registries
 from pier.registry.credentials import Credentials
+from pier.registry.errors import RegistryError
 from pier.registry.progress import Progress
 from pier.registry.pull import first_of
 from pier.registry.push_contents import ContentPusher, Contents
@@ -97,8 +97,10 @@ class Pusher:
 
         try:
             return await self._registries.reach(reference.domain, who, work, pull=False)
-        except NoCredentials as exc:
-            raise Internal(exc.bare) from exc
+        except RegistryError as exc:
+            if exc.bare:
+                raise Internal(exc.bare) from exc
+            raise
 
     def _images(
         self, reference: Reference, platform: Platform | None
