@@ -128,6 +128,11 @@ def test_wrong_files_are_refused_in_dockerds_words(run, argv, file, message):
     assert message in caught.value.message
 
 
+def test_null_says_nothing(run):
+    file = {"max-concurrent-uploads": None, "debug": None, "hosts": None}
+    assert run("-D", file=file) == run("-D", file={})
+
+
 def test_a_file_that_is_not_json_is_refused(tmp_path):
     path = tmp_path / "daemon.json"
     path.write_text("{")

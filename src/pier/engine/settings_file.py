@@ -34,6 +34,8 @@ def checked(from_file: dict[str, Any], from_flags: dict[str, Value], path: str) 
     if unknown:
         what = "the following directives don't match any configuration option: "
         raise _file_error(path, what + ", ".join(unknown))
+    # Null is nothing said, as for Go's decoder.
+    from_file = {key: value for key, value in from_file.items() if value is not None}
     twice = [
         f"{key}: (from flag: {shown(from_flags[key])}, from file: {shown(value)})"
         for key, value in from_file.items()
