@@ -88,6 +88,31 @@ def test_load_what_skopeo_wrote(docker: Client, tmp_path: Path) -> None:
     docker("rmi", name)
 
 
+def test_saved_images_know_their_parents(docker: Client, image: str, tmp_path: Path) -> None:
+    def inspected(ref: str, field: str) -> str:
+        return docker("image", "inspect", "--format", f"{{{{{field}}}}}", ref).stdout.strip()
+
+    ids = []
+    below = image
+    for number in ("1", "2"):
+        docker("create", "--name", f"made{number}", below, number)
+        ids.append(docker("commit", f"made{number}").stdout.strip())
+        docker("rm", f"made{number}")
+        below = ids[-1]
+    archive = str(tmp_path / "both.tar")
+    docker("save", "-o", archive, ids[1], ids[0])
+    docker("rmi", ids[1])  # and with it what has no name either
+    docker("load", "-i", archive)
+    assert inspected(ids[1], ".Parent") == ids[0]
+    assert inspected(ids[0], ".Parent") == ""
+    docker("rmi", ids[1])  # and with it what has no name either
+    # A name that is there already is not given once more.
+    docker("save", "-o", archive, image)
+    before = inspected(image, ".Metadata.LastTagTime")
+    docker("load", "-i", archive)
+    assert inspected(image, ".Metadata.LastTagTime") == before
+
+
 def test_load_of_rubbish(docker: Client) -> None:
     done = docker.raw("load", stdin=b"this is no tar" * 100, check=False)
     assert done.returncode == 1

@@ -7,7 +7,7 @@ What `docker save` writes since 25 is both at once: manifest.json then says what
 layout lends each image its manifest, so that a push sends what was once pulled.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -87,7 +87,7 @@ def load(
         archive = Archive(intake)
         archive.receive(stream)
         if "manifest.json" in archive:
-            plans = _docker_plans(store, archive, platforms)
+            plans: Iterable[_Plan] = _parents_first([*_docker_plans(store, archive, platforms)])
         elif "index.json" in archive:
             plans = _layout_plans(archive, platforms)
         else:
@@ -101,7 +101,7 @@ def load(
             image = intake.register(
                 plan.config,
                 plan.layers,
-                references=plan.references,
+                references=[r for r in plan.references if not _has(store, r, plan.config)],
                 manifest=plan.manifest,
                 index=plan.index,
                 parent=plan.parent if plan.parent in store else "",
@@ -119,6 +119,26 @@ def load(
         for image_id in nameless:
             progress({"stream": f"Loaded image ID: {image_id}\n"})
     return loaded
+
+
+def _has(store: ImageStore, reference: Reference, image_id: Digest) -> bool:
+    """Whether an image has the name already: then it is not tagged again, as `LastTagTime` shows."""
+    owner = store.owner_of(reference)
+    return owner is not None and owner.id == image_id
+
+
+def _parents_first(plans: Sequence[_Plan]) -> list[_Plan]:
+    """Put images behind those that they were made from, which may be in the same archive."""
+    by_id = {plan.config: plan for plan in plans}
+
+    def depth(plan: _Plan) -> int:
+        deep, seen = 0, {plan.config}
+        while (parent := by_id.get(Digest(plan.parent))) is not None and parent.config not in seen:
+            seen.add(parent.config)
+            deep, plan = deep + 1, parent
+        return deep
+
+    return sorted(plans, key=depth)
 
 
 def _is_wanted(plan: _Plan, intake: Intake, platforms: Sequence[Platform]) -> bool:

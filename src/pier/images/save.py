@@ -188,6 +188,7 @@ class Saving:
                     "Config": _path(saved.image.id),
                     "RepoTags": [r.familiar for r in saved.references] or None,
                     "Layers": [_path(layer.digest) for layer in layers],
+                    **({"Parent": saved.image.parent} if saved.image.parent in asked else {}),
                     "LayerSources": {
                         diff_id: {
                             "mediaType": layer.mediaType,
