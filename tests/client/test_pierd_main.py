@@ -41,7 +41,7 @@ def test_version_and_help():
         (["-H", "tcp://127.0.0.1:2375"], "cannot listen on tcp://127.0.0.1:2375 without TLS"),
         (["-H", "tcp://127.0.0.1"], "invalid bind address (tcp://127.0.0.1)"),
         (["--default-ulimit", "nope=1"], "invalid ulimit type: nope"),
-        (["--default-ipc-mode", "host"], 'invalid default IPC mode "host"'),
+        (["--default-ipc-mode", "host"], 'IPC mode "host" is not supported as'),
         (["--log-driver", "awslogs"], "logger: no log driver named 'awslogs' is registered"),
         (["--log-opt", "x=1"], "unknown log opt 'x' for json-file log driver"),
         (["--config-file", "/nonexistent"], "open /nonexistent: no such file or directory"),

@@ -72,6 +72,8 @@ def test_an_empty_directory_of_cdi_is_none(run):
         (["serve"], '"pierd" accepts no arguments'),
         (["-l", "loud"], "invalid logging level: loud"),
         (["--label", "x"], "bad attribute format: x"),
+        (["--default-ipc-mode", "nope"], "default IPC mode setting (nope) is invalid; use"),
+        (["--default-cgroupns-mode", "nope"], "invalid default cgroup namespace (nope): use"),
         (["-H", "gopher://x"], "invalid bind address format: gopher://x"),
         (["--config-file", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),
     ],

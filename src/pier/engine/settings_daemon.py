@@ -75,13 +75,21 @@ OPTIONS = (
 )
 
 
-def _one_of(what: str, *accepted: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in accepted:
-            raise InvalidParameter(f'invalid default {what} mode "{value}"')
-        return str(value)
+def _cgroupns_mode(value: Any) -> str:
+    if value not in ("host", "private"):
+        raise InvalidParameter(
+            f'invalid default cgroup namespace ({value}): use "host" or "private"'
+        )
+    return str(value)
 
-    return check
+
+def _ipc_mode(value: Any) -> str:
+    if value in ("private", "shareable"):
+        return str(value)
+    hint = 'use "shareable" or "private"'
+    if value in ("host", "none") or str(value).startswith("container:"):
+        raise InvalidParameter(f'IPC mode "{value}" is not supported as default value; {hint}')
+    raise InvalidParameter(f"default IPC mode setting ({value}) is invalid; {hint}")
 
 
 def _shm_size(value: Any) -> int:
@@ -141,8 +149,8 @@ def _file(value: Any) -> str:
 
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
-    "default-cgroupns-mode": _one_of("cgroup namespace", "host", "private"),
-    "default-ipc-mode": _one_of("IPC", "private", "shareable"),
+    "default-cgroupns-mode": _cgroupns_mode,
+    "default-ipc-mode": _ipc_mode,
     "default-shm-size": _shm_size,
     "default-ulimits": _ulimits,
     "seccomp-profile": _seccomp_profile,
