@@ -97,7 +97,7 @@ def test_a_subnet_of_a_version_that_is_not_enabled_is_kept_and_not_used():
     network = NetworkRecord("n", "1", "", "bridge", IPAM=asked)
     network.IPAM.Config = assign_subnets(network, [], [], DEFAULT_POOLS)
     assert network.IPAM.Config == [
-        IPAMConfig(Subnet="2001:389::/64"),
         IPAMConfig(Subnet="172.17.0.0/16", Gateway="172.17.0.1"),
+        IPAMConfig(Subnet="2001:389::/64"),
     ]
     assert subnets_of(network) == [ip_network("172.17.0.0/16")]
