@@ -76,6 +76,11 @@ class Calls:
     def has_image(self, name: str) -> bool:
         return self("GET", f"/images/{quote(name)}/json")[0] == 200
 
+    def names_of(self, image: str) -> list[str]:
+        """Return an image's tags and digests."""
+        said = json.loads(self("GET", f"/images/{quote(image)}/json")[1])
+        return [*(said["RepoTags"] or []), *(said["RepoDigests"] or [])]
+
     def remove_image(self, name: str) -> None:
         """Remove a name, or an image by its ID with all its names."""
         status, said = self("DELETE", f"/images/{quote(name)}", {"force": "1"})

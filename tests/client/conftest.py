@@ -174,6 +174,15 @@ def load_image(engine: EngineProcess) -> None:
 
 
 @pytest.fixture
+def sole_image(engine: EngineProcess, image: str) -> str:
+    """The same without any other name that a test has left: removing its only name is refused."""
+    for name in engine.calls.names_of(image):
+        if name != image:
+            engine.calls.remove_image(name)
+    return image
+
+
+@pytest.fixture
 def docker(engine: EngineProcess) -> Client:
     """The docker command line."""
     return engine.docker

@@ -251,7 +251,8 @@ STATE_FAILURES = {
 
 
 @pytest.mark.parametrize("case", STATE_FAILURES)
-def test_wrong_state(docker: Client, image: str, case: str) -> None:
+def test_wrong_state(docker: Client, sole_image: str, case: str) -> None:
+    image = sole_image
     before, words, message = STATE_FAILURES[case]
     for step in before:
         match step.split():

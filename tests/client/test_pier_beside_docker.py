@@ -104,8 +104,8 @@ SAME = [
 
 
 @pytest.mark.parametrize("words", SAME, ids=" ".join)
-def test_same_answer(docker_28: Client, pier: Client, image: str, words: list[str]) -> None:
-    docker = docker_28
+def test_same_answer(docker_28: Client, pier: Client, sole_image: str, words: list[str]) -> None:
+    docker, image = docker_28, sole_image
     docker("run", "-d", "--name", "target", image, "sh", "-c", "echo one; echo two; exec sleep 99")
     docker("run", "--name", "ended", image, "sh", "-c", "exit 7", check=False)
     if "changed" in words:
