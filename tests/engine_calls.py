@@ -78,7 +78,7 @@ class Calls:
 
     def names_of(self, image: str) -> list[str]:
         """Return an image's tags and digests."""
-        said = json.loads(self("GET", f"/images/{quote(image)}/json")[1])
+        said = self("GET", f"/images/{quote(image)}/json")[1]
         return [*(said["RepoTags"] or []), *(said["RepoDigests"] or [])]
 
     def remove_image(self, name: str) -> None:
