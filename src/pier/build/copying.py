@@ -164,6 +164,9 @@ class _Placing:
         A target that is a link stays one: the file goes where it leads.
         """
         for _ in range(_MAX_HOPS):
+            # No ".." is ever a name to write to: above the tree's root it is the host's.
+            if not target.endswith(b"/"):
+                target = posixpath.normpath(target)
             if target.endswith(b"/") or self._is_directory(target):
                 return self.make(target), item.name
             parent, _, name = target.rpartition(b"/")

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -231,7 +230,7 @@ class Builds:
             except PierError as exc:
                 if asked.progress:
                     telling.failed(exc, context, builds)
-                deque(map(_teller(tell), held), maxlen=0)
+                _tell_all(held, tell)
                 raise
             if asked.progress:
                 telling.warn(await finished(self._threads, builds[0].findings))
@@ -394,6 +393,11 @@ class _Told(Silent):
         name = status.id
         if status.completed and name.startswith(("pushing", "sending", "copying")):
             self._heard({"stream": f"{name}\n"})
+
+
+def _tell_all(records: Sequence[Mapping[str, Any]], tell: Tell) -> None:
+    for record in records:
+        tell(dict(record))
 
 
 def _nobody(_record: Mapping[str, Any]) -> None:
